@@ -1,6 +1,6 @@
 /**
- * What goes wrong in the original bus_dma for Xen (prati0100/freebsd: sys/x86/xen/busdma_xen.c),
- * by reading, and does not here: one test each, named after the fault.
+ * Defects of the original bus_dma for Xen (prati0100/freebsd: sys/x86/xen/busdma_xen.c), found by
+ * reading, that ours does not have. One test for each, named after the defect.
  */
 
 import { expect, test } from "vitest";
@@ -41,7 +41,7 @@ function made<T extends object>(result: T | number): T {
   return result;
 }
 
-/** A tag, and all references but `left` in the hands of the test. */
+/** A tag; the test holds all references but `left`. */
 function stageWith(left: number, over: Partial<XenTagParams> = {}) {
   const stage = new GrantStage({ maxFrames: 1 });
   const { grants } = stage;
@@ -63,7 +63,7 @@ const load = (map: XenDmaMap, pages: number, flags: number): number =>
 const refsOf = (map: XenDmaMap): number[] =>
   Array.from({ length: map.segmentCount }, (_, i) => map.gref(i));
 
-/** The pages that the device was told, by reference, are those of the map's segments, in order. */
+/** Expects that the device was granted the pages of the map's segments, in order. */
 function expectGranted(stage: GrantStage, map: XenDmaMap, segments: number): void {
   stage.grants.post();
   expect(map.segmentCount).toBe(segments);
@@ -143,7 +143,7 @@ test("free callback under a non-recursive lock: it runs where nobody holds the l
     inLock = held;
   };
   expect(waiter.load(bytes(2), 0, 2 * PAGE, note, 0, 0)).toBe(Errno.EINPROGRESS);
-  // The owner of the lock gives references back while it holds it.
+  // The owner of the lock frees references while it holds the lock.
   lock(DmaLockOp.LOCK);
   expect(holder.unload()).toBe(0);
   expect(inLock).toBeUndefined();
@@ -156,7 +156,7 @@ test("default lock function: a deferred load would panic long after the mistake"
   const { root } = stageWith(1);
   const { lock: _, ...lockless } = PARAMS;
   const map = plain(made(createXenTag(root, lockless)));
-  // There is a reference, and still: the mistake shows on a good day too.
+  // The load throws although a reference is free, so that the mistake is always found.
   expect(() => load(map, 1, 0)).toThrow("test map 0: a load may have to wait");
   expect(load(map, 1, BUS_DMA_NOWAIT)).toBe(0);
 });
@@ -166,7 +166,7 @@ test("unload of a deferred load: the callback comes all the same, faults, and le
   const map = plain(tag);
   let called = 0;
   expect(map.load(bytes(2), 0, 2 * PAGE, () => called++, 0, 0)).toBe(Errno.EINPROGRESS);
-  // The references come, and the callback is under way already.
+  // The references are free now, and the callback is scheduled already.
   giveBack(2);
   expect(map.unload()).toBe(0);
   map.destroy();
@@ -233,7 +233,7 @@ test.each([0, BUS_DMA_XEN_PREALLOC_REFS])(
     const [first, second] = refsOf(map);
     stage.use(second!, 1);
     expect(map.unload()).toBe(Errno.EBUSY);
-    // Neither half gone: the device reaches all, and the map can't be loaded over it.
+    // Both segments stay granted: the device reads them, and the map can't be loaded again.
     expect(stage.read(first!, 0, 1)).toEqual(Uint8Array.of(0x11));
     expect(grants.liveCount).toBe(2);
     expect(() => load(map, 1, BUS_DMA_NOWAIT)).toThrow("loaded while loaded");
@@ -278,7 +278,7 @@ test("references in place of addresses: segments say where the bytes are, gref w
   map.load(bytes(2), 0, 2 * PAGE, note, 0, BUS_DMA_NOWAIT);
   stage.grants.post();
   for (const [, reference] of seen) expect(stage.read(reference!, 0, PAGE)).toEqual(bytes(1));
-  // A bus without grants answers by address.
+  // A bus without grants uses addresses.
   stage.space.grants = undefined;
   for (const [address] of seen) {
     expect(address! % PAGE).toBe(0);

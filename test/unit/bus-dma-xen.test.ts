@@ -1,4 +1,4 @@
-/** bus_dma(9) for Xen: tags, loads now and later, what is pushed, unload while busy. */
+/** bus_dma(9) for Xen: tags, immediate and deferred loads, pushes, unload while in use. */
 
 import { describe, expect, it, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -53,7 +53,7 @@ function made<T extends object>(result: T | number): T {
 const preallocated = (tag: XenDmaTag): XenDmaMap => made(tag.createMap(BUS_DMA_XEN_PREALLOC_REFS));
 const plain = (tag: XenDmaTag): XenDmaMap => made(tag.createMap(0));
 
-/** Takes all references but `left`; returns them. */
+/** Allocates all references but `left`; returns them. */
 function drain({ grants }: GrantStage, left: number): number[] {
   const taken = [];
   while (grants.availableCount > left) taken.push(grants.allocGrantReference());
@@ -236,7 +236,7 @@ describe("load", () => {
     expect(stage.write(map.gref(0), 999, Uint8Array.of(0xee))).toBe(true);
     before[1099] = 0xee;
     expect(memory).toEqual(before);
-    // XSA-403: the rest of the granted page belongs to nobody.
+    // XSA-403: the rest of the granted page can't be written.
     expect(stage.write(map.gref(0), 1000, Uint8Array.of(0xee))).toBe(false);
     expect(stage.read(map.gref(0), 999, 2)).toBe(1);
     expect(stage.read(map.gref(0), 2000, 100)).toBe(1);
@@ -299,7 +299,7 @@ describe("load", () => {
     const lockless = made(createXenTag(tag, params));
     const buffer = counting(8);
     expect(misuse(() => plain(lockless).load(buffer, 0, 8, ignore, 0, 0))).toBe("TAG_PARAMS");
-    // References of its own: it never waits.
+    // A map with references of its own never waits.
     expect(preallocated(lockless).load(buffer, 0, 8, ignore, 0, 0)).toBe(0);
   });
 });

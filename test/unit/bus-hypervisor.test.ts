@@ -1,4 +1,6 @@
-/** The hypervisor beside the PCI function: what it posts, in which order, and to whom it answers. */
+/**
+ * The hypervisor beside the PCI function: its transactions, their order, and the device's answers.
+ */
 import { pack, unpack } from "msgpackr";
 import { describe, expect, it } from "vitest";
 import { HypercallError, Hypervisor } from "../../frontend/bus/hypervisor.ts";
@@ -9,7 +11,7 @@ import { Link } from "../../shared/wire/link.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
 import { loopbackPair } from "../support/loopback.ts";
 
-/** A session's end of a link; `sent` is what left it. */
+/** A session's end of a link; `sent` holds its transactions. */
 function stage() {
   const [near, far] = loopbackPair();
   const sent: unknown[][] = [];
@@ -30,7 +32,7 @@ function stage() {
   hypervisor.attachLink(session);
   const settle = async (): Promise<unknown[][]> => {
     link.flush();
-    // A turn in which what was held is posted, one in which it leaves, one in which it arrives.
+    // The turns: held transactions are posted, are sent, arrive.
     for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
     return sent.filter(([op]) => op !== Op.HEARTBEAT && op !== Op.PROGRESS);
   };

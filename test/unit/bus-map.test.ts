@@ -1,4 +1,4 @@
-/** Tags and maps: what load accepts, where segments lie, what sync sends, what misuse throws. */
+/** Tags and maps: accepted loads, places of segments, bytes that sync sends, errors of misuse. */
 import { describe, expect, it } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
@@ -33,7 +33,7 @@ const counting = (length: number): Uint8Array => Uint8Array.from({ length }, (_,
 const segments = (map: DmaMap): number[] =>
   Array.from({ length: map.segmentCount }, (_, i) => map.segmentLength(i));
 
-/** The code thrown; the sentence must name the tag. */
+/** The code of the thrown error, whose text must name the tag. */
 function misuse(act: () => unknown): MisuseCode | "nothing thrown" {
   try {
     act();
@@ -81,7 +81,7 @@ describe("load", () => {
     const old = map.segmentAddress(0);
     map.unload();
     map.destroy();
-    // Next fit comes back to the same place once all others are taken.
+    // The next-fit search returns to the same place once all others are used.
     const end = space.granules.end;
     space.createTag({ ...tag.params, maxSize: end * 4096 }).createMap();
     expect(space.granules.end).toBeGreaterThan(end);

@@ -1,4 +1,4 @@
-/** What the device may touch, and what happens when it tries more; coherent memory. */
+/** Memory that the device may access, refused accesses, and coherent memory. */
 import { describe, expect, it } from "vitest";
 import { DmaMisuse } from "../../frontend/bus/misuse.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
@@ -163,7 +163,7 @@ describe("a refused access", () => {
     s.map.unload();
     expect(s.space.deviceWrite(Space.BUS, s.address, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 1 });
-    // Nor by its place alone: generation 0 is never a map's.
+    // The address without a generation is refused too: no map has generation 0.
     expect(s.space.deviceWrite(Space.BUS, busAddress(s.map.base), src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2 });
     const other = new Uint8Array(64);

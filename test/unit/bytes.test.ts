@@ -1,4 +1,4 @@
-/** Copies at every alignment, numbers at their limits, layouts that must not load, hexdump. */
+/** Copies at every alignment, numbers at their limits, invalid layouts, hexdump. */
 import { describe, expect, test } from "vitest";
 import { hexdump } from "../../frontend/apps/pkt-gen/hexdump.ts";
 import { bit } from "../../shared/bytes/bits.ts";

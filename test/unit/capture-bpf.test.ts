@@ -1,4 +1,4 @@
-/** The BPF interpreter by itself: programs written by hand, and programs it must not accept. */
+/** The BPF interpreter by itself: programs written by hand, and programs that it must refuse. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BpfProgram, NEED_MORE } from "../../shared/capture/bpf.ts";
@@ -181,7 +181,7 @@ describe("instructions", () => {
     });
   }
 
-  // alu k, from a: the operation's bits, a, k, result as C's 32 unsigned bits give it
+  // alu k on a: bits of the operation, a, k, the result in C's 32-bit unsigned arithmetic
   for (const [name, op, a, k, expected] of [
     ["add", 0x00, 0xffffffff, 2, 1],
     ["sub", 0x10, 1, 2, 0xffffffff],
@@ -203,7 +203,7 @@ describe("instructions", () => {
     });
   }
 
-  // jump: the operation's bits, a, k, whether it is taken; compared without a sign
+  // jump: bits of the operation, a, k, whether the jump is made; comparisons are unsigned
   for (const [name, op, a, k, taken] of [
     ["equal", 0x10, 5, 5, true],
     ["not equal", 0x10, 5, 6, false],
@@ -223,7 +223,7 @@ describe("instructions", () => {
 });
 
 describe("a loop", () => {
-  // x counts down to 0, as libpcap's loops walk a chain of headers.
+  // x counts down to 0, like libpcap's loops over a chain of headers.
   const countDown = (from: number) =>
     program([LD_IMM, from], [0x14, 1], [0x15, 0, 1, 0], [JA, -3 >>> 0], [RET_K, 7]);
 

@@ -1,4 +1,4 @@
-/** Captures into a named pipe: waiting for its reader, and noticing that it went. */
+/** Captures into a named pipe: the wait for a reader, and the end when the reader has gone. */
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ describe("a capture into a named pipe", () => {
     const path = await makeFifo();
     const output = new FifoOutput(path);
     const attached = output.attach();
-    // Nobody can have opened it: it waits.
+    // No reader has opened the pipe, so the output waits.
     expect(await Promise.race([attached, sleep(60).then(() => "waits")])).toBe("waits");
     const fd = openReader(path);
     await attached;
@@ -39,7 +39,7 @@ describe("a capture into a named pipe", () => {
     const bytes = Buffer.alloc(20);
     expect(bytes.toString("latin1", 0, readSync(fd, bytes))).toBe("packets");
     await sink.close(7);
-    // The end of the file: the pipe is closed, by the watch too.
+    // The end of the file: the watch has closed the pipe too.
     expect(readSync(fd, bytes)).toBe(0);
     closeSync(fd);
   });
@@ -63,7 +63,7 @@ describe("a capture into a named pipe", () => {
     rmSync(path);
     const { said, onGone } = gone();
     const sink = await output.open(1, 0, onGone);
-    // Longer than the watch takes to look.
+    // The wait is longer than the watch's interval.
     expect(await Promise.race([said, sleep(1300).then(() => "open")])).toBe("open");
     await sink.write(Buffer.from("more"));
     expect(readSync(fd, Buffer.alloc(20))).toBe(4);
@@ -78,7 +78,7 @@ describe("a capture into a named pipe", () => {
     expect(await Promise.race([opened, sleep(60).then(() => "waits")])).toBe("waits");
     const fd = openReader(path);
     const sink = await opened;
-    // A reader that is there is not sent away.
+    // An existing reader stays connected.
     output.waitNoLonger();
     await sink.write(Buffer.from("packets"));
     expect(readSync(fd, Buffer.alloc(20))).toBe(7);

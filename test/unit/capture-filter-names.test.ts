@@ -1,4 +1,4 @@
-/** Which words of a filter libpcap would look up on the network. Nothing is looked up here. */
+/** Words of a filter that libpcap would look up on the network. Nothing is looked up here. */
 import { expect, it } from "vitest";
 import { networkNameIn } from "../../shared/capture/filter-names.ts";
 
@@ -33,7 +33,7 @@ it.each([
   ["net loopback/8", "loopback"],
   ["ether host gate", "gate"],
   ["port 80 or (host y) ", "y"],
-  // What stands behind parentheses has the qualifier before them.
+  // A word after parentheses gets the qualifier before them.
   ["host 10.0.0.1 or (port 80) or foo", "foo"],
   ["host 10.0.0.1 or (port 80 or http) or evil.com", "evil.com"],
   ["port 80 and (src net (lab or lab2))", "lab"],
@@ -46,7 +46,7 @@ it("attack-S15 a text of the longest kind is looked at quickly", () => {
     const text = piece.repeat(4096 / piece.length);
     const before = process.cpuUsage().user;
     networkNameIn(text);
-    // Less than a second of work, where milliseconds are usual.
+    // Less than a second of work; a few milliseconds are usual.
     expect(process.cpuUsage(undefined).user - before).toBeLessThan(1_000_000);
   }
 });

@@ -1,4 +1,4 @@
-/** The captures of a device: who sees what, under which id, and what comes and goes meanwhile. */
+/** The captures of a device: captured packets, their ids, and ports that come and go meanwhile. */
 import { describe, expect, it } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import type { RingSource } from "../../device/capture/capture.ts";
@@ -22,7 +22,7 @@ const B = [2, 0, 0, 0, 0, 0x0b];
 const BROADCAST = [255, 255, 255, 255, 255, 255];
 const FRAMES = { sources: ["any"], frames: true, ring: false };
 
-/** A port that puts what it gets on a queue, as NICs do. */
+/** A port that queues its frames, as NICs do. */
 class QueuePort extends TestPort {
   queue = 3;
   override deliver(frame: Frame): DropReason | undefined {
@@ -31,14 +31,14 @@ class QueuePort extends TestPort {
   }
 }
 
-/** A link without a NIC: its batches are what the test says. */
+/** A link without a NIC; the test supplies its batches. */
 class TestLink implements RingSource {
   readonly name: string;
   readonly mac = Uint8Array.from(A);
   readonly personality = "ena";
   readonly epoch = 7;
   readonly taps = new Set<LinkTap>();
-  /** What it has come to. */
+  /** The present windows. */
   windows: readonly Uint8Array[] = [];
   constructor(name: string) {
     this.name = name;
@@ -272,7 +272,7 @@ describe("sources", () => {
     ]);
     const { reader } = read(all);
     expect(reader.interfaces.map(({ name }) => name)).toEqual(["a", "b", "late"]);
-    // Once when it left, and at the end.
+    // One record when the port left, and one at the end.
     const late1 = reader.statistics.filter((s) => s.interface.name === "late");
     expect(late1.map(({ received }) => received)).toEqual([1n, 2n]);
     expect(reader.statistics.filter((s) => s.interface.name === "a")).toHaveLength(1);

@@ -1,4 +1,4 @@
-/** Capture files from pipes: their writer comes late, pauses, stays away, goes. */
+/** Capture files from pipes: the writer comes late, pauses, never comes, or leaves. */
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Capture files of every kind that Wireshark reads, compressed or not, and what of them is a frame. */
+/** Capture files of every kind that Wireshark reads, compressed or not, and their frames. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -99,7 +99,8 @@ describe("pcap", () => {
     expect(reader.next()).toBeUndefined();
     expect([reader.end(), reader.next()?.capturedLength, reader.end()]).toEqual([true, 60, false]);
     expect(await packetsOf(fileOf(zeros))).toEqual([60]);
-    // Three whole records are enough, although one read as patched would go on far behind them.
+    // Three whole records decide, although a patched header in one of them would point far behind
+    // them.
     const second = Buffer.alloc(60);
     second.writeUInt32LE(100_000, 0);
     second.writeUInt32LE(100_000, 4);
@@ -112,7 +113,7 @@ describe("pcap", () => {
       ),
     );
     expect(three.next()?.capturedLength).toBe(60);
-    // Two frames fill what is looked at: the rest is not waited for.
+    // Two frames fill the part that the detection reads, so it does not wait for the rest.
     const long = new PcapReader();
     long.feed(
       pcapFile(
@@ -122,7 +123,7 @@ describe("pcap", () => {
       ),
     );
     expect([long.next(), long.next()].map((p) => p?.capturedLength)).toEqual([200_000, 200_000]);
-    // Less than one header is no kind at all, and the end comes once.
+    // Less than one header has no kind, and the end is reported once.
     const cut = new PcapReader();
     cut.feed(zeros.subarray(0, 30));
     cut.next();
@@ -134,7 +135,7 @@ describe("pcap", () => {
       const file = pcapFile(PACKETS, link, kind);
       for (const cut of [25, 29, 60, 150, 300]) {
         const path = fileOf(file.subarray(0, cut));
-        // What is there of it makes no other sense than the whole.
+        // A cut file is never read as another kind.
         const some = [...readCapture(file.subarray(0, cut))];
         expect(some.length, path).toBeLessThanOrEqual(3);
       }
@@ -151,7 +152,7 @@ describe("pcapng", () => {
       { tsresol: Uint8Array.of(6), tsoffset: new Uint8Array(0) },
     ]) {
       const file = pcapngFile([{ bytes: frame(60), ns: 5_000_000n }], [{ link: 1, ...options }]);
-      // Microseconds, then: the number in the file is 5,000,000.
+      // The file's number 5,000,000 is read as microseconds.
       expect([...readCapture(file)].map(({ tsNs }) => tsNs)).toEqual([5_000_000_000n]);
     }
   });
@@ -202,13 +203,13 @@ describe("gzip", () => {
     for (const zeros of [1, 512, 20_000]) {
       expect(await packetsOf(fileOf(Buffer.concat([whole, Buffer.alloc(zeros)])))).toEqual(LENGTHS);
     }
-    // gzip(1) and zlib's gzread ignore what follows a whole member, too.
+    // gzip(1) and zlib's gzread also ignore bytes after a whole member.
     for (const garbage of ["s", "something else", "s".repeat(20_000), "\u001f", "\0\0s"]) {
       const path = fileOf(Buffer.concat([whole, Buffer.from(garbage)]));
       expect(await packetsOf(path)).toEqual(LENGTHS);
       await using file = await CaptureFileReader.open(path);
       while (await file.more()) while (file.next() !== undefined);
-      // One byte that begins as a member does is one that is cut off.
+      // A single byte that begins like a member counts as a cut member.
       expect(file.cutAt === undefined).toBe(garbage !== "\u001f");
     }
   });
@@ -218,7 +219,7 @@ describe("gzip", () => {
     const damaged = Buffer.from(whole);
     damaged.writeUInt32LE(0, whole.length - 8);
     const badHead = Buffer.concat([whole, Buffer.from("1f8b63", "hex"), Buffer.alloc(20)]);
-    // Stored bytes, so that it is known which packets are in front; a block of type 3 is none.
+    // Stored bytes, so that the packets in front are known; a block of type 3 is invalid.
     const stored = gzipSync(pcapFile(PACKETS).subarray(0, 1000), { level: 0 });
     stored.writeUInt8(stored[10]! & 0xfe, 10);
     const badBlock = Buffer.concat([stored.subarray(0, -8), Buffer.of(7, 1, 2, 3)]);
@@ -238,7 +239,7 @@ describe("gzip", () => {
   it("case-X5 that is cut off says so, behind a whole packet as within one", async () => {
     const pcap = pcapFile(Array.from({ length: 4 }, (_, n) => ({ bytes: frame(60, n) })));
     const whole = gzipSync(pcap);
-    // The second member is cut off in its head, or in what it holds.
+    // The second member is cut in its header, or in its data.
     const behindOne = (bytes: number) =>
       Buffer.concat([gzipSync(pcap.subarray(0, 100)), whole.subarray(0, bytes)]);
     const endOf = async (bytes: Uint8Array) => {
@@ -256,7 +257,7 @@ describe("gzip", () => {
   });
 
   it("ux-S16 a few bytes that become very many are held a little at a time", async () => {
-    // Blocks that nobody knows, 16 MB each: nothing of them is a packet.
+    // Blocks of an unknown type, 16 MB each, hold no packet.
     const blocks = SOAK ? 64 : 16;
     const block = Buffer.alloc(16 * 1024 * 1024);
     block.writeUInt32LE(0x0bad_0bad, 0);
@@ -283,7 +284,7 @@ describe("gzip", () => {
 });
 
 describe("what of a packet is the frame", () => {
-  /** 2 words of 16 bits above the link type, and the bit that says so. */
+  /** 2 words of 16 bits above the link type, and the bit that marks them as valid. */
   const FCS_LINK = ((2 << 28) | (1 << 26) | 1) >>> 0;
   const FCS = [{ link: 1, fcs: 4 }];
   const FILES: readonly (readonly [string, Buffer, whole: number, held: number])[] = [

@@ -108,7 +108,7 @@ describe("a file", () => {
 describe("a pipe", () => {
   it("whose reader leaves ends the capture, without a warning", async () => {
     const log = new RecordingLog();
-    // `head` reads a hundred bytes and goes.
+    // `head` reads a hundred bytes and ends.
     const fifo = join(folder, "fifo");
     await run(["mkfifo", fifo]);
     const reader = spawn("head", ["-c", "100", fifo], { stdio: "ignore" });
@@ -180,7 +180,7 @@ describe("reading", () => {
       CaptureFormatError,
     );
     expect(() => [...readCapture(new Uint8Array(0))]).toThrow(CaptureFormatError);
-    // Ten packets of 160 bytes and the statistics stand at the end.
+    // The file holds ten packets of 160 bytes and the statistics.
     const packets = readCaptureFile(path);
     for (let n = 0; n < 10; n++) expect((await packets.next()).done).toBe(false);
     expect(await packets.next()).toEqual({ done: true, value: { cutBytes: 0 } });
@@ -211,7 +211,7 @@ describe("reading", () => {
       while (await reader.more()) {
         for (let p = reader.next(); p !== undefined; p = reader.next()) {
           memory.add(p.bytes.buffer);
-          // The second section numbers interfaces anew; what they say is not overwritten.
+          // Interfaces of the second section begin at 0 again; their options are not overwritten.
           expect([...p.interface.options[0]!.bytes]).toEqual([9]);
           expect(Buffer.compare(p.bytes, packets[read % 3000]!.bytes)).toBe(0);
           read++;
@@ -219,7 +219,7 @@ describe("reading", () => {
       }
       expect([read, reader.pending]).toEqual([6000, 0]);
       expect(reader.bytes).toBe(2 * file.length + long.length);
-      // Once grown it stays.
+      // The buffer grows once and then stays.
       expect(memory.size).toBe(pass === 0 ? 2 : 1);
       await reader.rewind();
     }

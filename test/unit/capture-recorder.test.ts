@@ -20,7 +20,7 @@ import { sameBytes } from "../support/same.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
 
-/** Time that only a test moves. */
+/** A clock that only the test advances. */
 class ManualTime implements TimeSource {
   wall = 1_700_000_000_000;
   monotonic = 5000;
@@ -30,7 +30,7 @@ class ManualTime implements TimeSource {
 
 function frameOf(...parts: readonly Uint8Array[]): Frame {
   const frame = new Frame();
-  // In the middle of something larger, as real spans are.
+  // The span lies in the middle of a larger buffer, like real spans.
   for (const part of parts) frame.push(Buffer.concat([Buffer.alloc(3), part]), 3, part.length);
   return frame;
 }
@@ -129,7 +129,7 @@ describe("what is recorded", () => {
     const first = parseRingPacket(packets[0]!.bytes)!;
     expect(first).toMatchObject({ direction: LinkDirection.TO_DEVICE, epoch: 7, personality: 0 });
     sameBytes(first.bytes, batch);
-    // What Wireshark would refuse is cut, and says how long it was.
+    // A packet too long for Wireshark is cut, and keeps its original length.
     expect(packets[1]).toMatchObject({
       capturedLength: 262_144,
       originalLength: (1 << 20) + 40,
@@ -238,7 +238,7 @@ describe("what is recorded", () => {
       await turn();
     }
     while (captureSoFar(output.files[0]!.bytes).packets.length < 5) await turn();
-    // One write for all five, unless this process slept through the time between two of them.
+    // One write for all five packets, unless this process was paused between two of them.
     expect(output.writes).toBeLessThan(6);
     await recorder.stop("enough");
   });
@@ -255,7 +255,7 @@ describe("a slow output", () => {
     for (let n = 0; n < 300; n++) recorder.frame(a, Direction.IN, 0, numbered(1, 1000));
     for (let n = 0; n < 7; n++) recorder.frame(b, Direction.IN, 0, numbered(2, 1000));
     const lost = recorder.stats[0]!.dropped;
-    // Some fitted, less than the bytes they have themselves, and some did not.
+    // Some packets fitted, fewer than their bytes alone would allow, and the others were dropped.
     expect(lost).toBeGreaterThan(200);
     expect(lost).toBeLessThan(300);
     expect(recorder.stats[1]).toMatchObject({ received: 7, dropped: 7, delivered: 0 });
@@ -314,7 +314,7 @@ describe("rotation", () => {
         seen.push(bytes[0]!);
         expect(name).toBe(bytes[0]! < 30 ? "a" : "b");
       }
-      // Counts run on from file to file.
+      // Counts continue from file to file.
       const delivered = reader.statistics.reduce((sum, s) => sum + s.delivered!, 0n);
       expect(delivered).toBe(BigInt(seen.length));
     }
@@ -347,13 +347,13 @@ describe("time", () => {
     const output = new MemoryOutput();
     const recorder = new Recorder(output, { time });
     const port = recorder.addInterface({ name: "a", layer: "frame" });
-    // The low word wraps after 4.3 s; a step back; a wall clock that is set.
+    // The low word wraps after 4.3 s; the clock steps back; the wall clock is set.
     const steps = [0, 0.000001, 1, 4000, 4300, 4299, 9000, 1, 3_600_000, 86_400_000];
     for (const [i, step] of steps.entries()) {
       time.monotonic = 5000 + step;
       if (i === 4) time.wall = 0;
       recorder.frame(port, Direction.IN, 0, numbered(1));
-      // The clock is read anew in each turn of the event loop.
+      // Each turn of the event loop reads the clock again.
       await turn();
     }
     await recorder.stop("enough");
@@ -380,7 +380,7 @@ describe("time", () => {
 
 describe("an output that fails", () => {
   it("fault-K8 at any byte: the capture ends with one warning and says what it holds; callers go on", async () => {
-    // A whole capture first, to know how long it is.
+    // A whole capture first, to get its length.
     const whole = new MemoryOutput();
     const total = (await run(whole, new RecordingLog())).bytes;
     let cuts = 0;

@@ -1,4 +1,4 @@
-/** A device's stream on its way to files: passed on as it came, each file whole, however it ends. */
+/** A device's stream on its way to files: blocks stay unchanged, and each file is complete. */
 import { describe, expect, it } from "vitest";
 import { CaptureRelay, type RelayOptions } from "../../cli/capture/relay.ts";
 import type { TimeSource } from "../../shared/capture/clock.ts";
@@ -11,7 +11,7 @@ import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 
-/** A second passes with each look. */
+/** A clock that advances by a second at each reading. */
 class Seconds implements TimeSource {
   #now = 0;
   wallMs = (): number => 1_700_000_000_000;
@@ -23,7 +23,7 @@ class Seconds implements TimeSource {
 
 const NOTE = packetNote(Verdict.DROPPED, "dropped: runt");
 
-/** What a device sends: `frames` frames of 100 bytes on two interfaces, by turns. */
+/** A device's stream: `frames` frames of 100 bytes, on two interfaces in turn. */
 async function streamOf(frames: number, options: { queueBytes?: number } = {}) {
   const output = new MemoryOutput();
   const recorder = new Recorder(output, { time: new Seconds(), application: "device", ...options });
@@ -54,7 +54,7 @@ async function relayed(pieces: Iterable<Uint8Array>, options: RelayOptions = {})
   return { files: output.files.map(({ bytes }) => read(bytes)), summary, output };
 }
 
-/** Of a packet of the streams above: its fixed part, its bytes, its options. */
+/** Length of a packet's block in these streams: fixed part, bytes, options. */
 const blockBytes = (p: CapturedPacket): number =>
   28 + 100 + p.options.reduce((sum, o) => sum + 4 + ((o.bytes.length + 3) & ~3), 0) + 8;
 
@@ -122,7 +122,7 @@ describe("CaptureRelay", () => {
   });
 
   it("begins new files by the packets' own time", async () => {
-    // The recorder reads the clock once in eight packets, so a second passes with each eight.
+    // The recorder reads the clock once in eight packets, so every eight packets are a second.
     const stream = await streamOf(64);
     const { files } = await relayed([stream], { rotateMs: 2000 });
     expect(files.map(({ packets }) => packets.length)).toEqual([16, 16, 16, 16]);
@@ -133,7 +133,7 @@ describe("CaptureRelay", () => {
     const { packets, reader } = read(stream);
     const [lost] = reader.statistics.map(({ dropped }) => dropped);
     expect(lost).toBeGreaterThan(0n);
-    // Interfaces and packets only: the statistics are the last blocks, of 112 bytes each.
+    // Without the last two blocks, which are the statistics, of 112 bytes each.
     const { summary } = await relayed([stream.slice(0, stream.length - 2 * 112)]);
     expect(summary.interfaces.map(({ delivered }) => delivered)).toEqual(
       ["a", "b"].map((name) => packets.filter((p) => p.interface.name === name).length),
@@ -171,7 +171,7 @@ describe("CaptureRelay", () => {
     }
     const stream = await streamOf(2);
     const broken = Uint8Array.from(stream);
-    // The section's length: not a multiple of four.
+    // The section's length is not a multiple of four.
     broken[4] = 3;
     const relay = new CaptureRelay(new MemoryOutput());
     await expect(relay.feed(broken)).rejects.toThrow(/a block that claims/);
@@ -185,7 +185,7 @@ describe("CaptureRelay", () => {
     ["a packet of the kind that was before", 0, 2, /of an old kind/],
     ["a packet without an interface", 0, 3, /of an old kind/],
   ])("refuses %s, and its file is whole up to there", async (_what, at, value, says) => {
-    // The last packet stands in front of the statistics of two interfaces.
+    // The last packet precedes the statistics of two interfaces.
     const stream = await streamOf(3);
     const view = new DataView(stream.buffer);
     const { packets } = read(stream);

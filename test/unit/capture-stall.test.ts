@@ -1,4 +1,6 @@
-/** Readers of captures that stay connected and read nothing: whose place is taken from them, and when. */
+/**
+ * Readers of captures that stay connected and read nothing: which of them are cut off, and when.
+ */
 import { once } from "node:events";
 import { createServer, get, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -23,7 +25,7 @@ import { TestPort } from "../support/switch-port.ts";
 const FRAMES = { sources: ["any"], frames: true, ring: false };
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** A segment whose captures live on a clock of the test's: the process's, and what was added. */
+/** A segment whose captures use the process's clock, plus the time that the test adds. */
 class Stage {
   readonly segment = new Switch({ name: "lan", now: () => 0, whenFull: "drop" });
   readonly log = new RecordingLog();
@@ -37,7 +39,7 @@ class Stage {
     this.hub = new CaptureHub({ segment, segmentName: "lan", agent: "test 1", log, now });
   }
 
-  /** A capture into a stream that takes little and is not read. */
+  /** A capture into a stream with a small buffer that is never read. */
   stall(name: string) {
     const stream = new PassThrough({ highWaterMark: 16 });
     const recorder = this.hub.start(new StreamOutput(stream, name), FRAMES);
@@ -74,7 +76,7 @@ describe("a reader that takes nothing", () => {
     ]);
     stage.hub.tick();
     expect(stage.hub.snapshot().cutOff).toBe(1);
-    // The others go on.
+    // The others continue.
     stage.frames(1);
     expect((await beside.stop("test")).packets).toBe(11);
   });
@@ -116,7 +118,7 @@ describe("a reader that takes nothing", () => {
     expect([second, ...others].every((r) => ("recorder" in r ? !r.recorder.ended : !r.ended))).toBe(
       true,
     );
-    // Now the other one; then nobody is left who stands still.
+    // Now the other stalled capture ends; after that no capture is stalled.
     stage.hub.start(new MemoryOutput(), FRAMES);
     expect(await second.recorder.done).toMatchObject({ code: "ETIMEDOUT" });
     expect(() => stage.hub.check(FRAMES)).toThrow(/16 captures run already/);
@@ -144,7 +146,7 @@ describe("over HTTP", () => {
     const asked = get({ port, host: "127.0.0.1", path: "/capture", agent: false });
     const [answer] = (await once(asked, "response")) as [IncomingMessage];
     answer.pause();
-    // More than both sides of the connection hold.
+    // More bytes than both sides of the connection buffer.
     for (let burst = 0; burst < 400; burst++) {
       stage.frames(100);
       await turn();

@@ -1,4 +1,4 @@
-/** Asking a device for a capture: how long an answer is waited for, and what a refusal may say. */
+/** A request to a device for a capture: how long the client waits, and how it shows a refusal. */
 import { once } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,4 +1,4 @@
-/** Captured packets in words. */
+/** Captured packets as text. */
 import { describe, expect, it } from "vitest";
 import { frameText } from "../../cli/capture/frame-text.ts";
 import { PacketText } from "../../cli/capture/text.ts";
@@ -134,7 +134,7 @@ describe("PacketText", () => {
     expect(text.lines(packet({ drops: 4n }))).toEqual([
       `ena0     out q3 60 ${MACS} ethertype 0x88b5 #1 [4 before it were not captured]`,
     ]);
-    // As a device would send them that means no good.
+    // Names and comments from a hostile device.
     const hostile = packet({ name: "\u001b[2J", comments: ["one\ntwo\u009b31m", "\u2028"] });
     expect(text.lines(hostile)).toEqual([
       `\ufffd[2J     out q3 60 ${MACS} ethertype 0x88b5 #1 [one\ufffdtwo\ufffd31m] [\ufffd]`,

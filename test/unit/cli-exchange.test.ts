@@ -1,4 +1,4 @@
-/** Two exchanges on a wire in memory that can lose, double, bend and reorder frames. */
+/** Two exchanges on a wire in memory that can lose, duplicate, change and reorder frames. */
 import { describe, expect, it } from "vitest";
 import { Exchange } from "../../frontend/apps/exchange.ts";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -12,12 +12,12 @@ const PINGS = 10;
 interface Wire {
   readonly a: Exchange;
   readonly b: Exchange;
-  /** What becomes of the n-th DATA frame from a to b: the frames that arrive in its place. */
+  /** Returns the frames that arrive in place of the n-th DATA frame from a to b. */
   spoil: (frame: Uint8Array, n: number) => Uint8Array[];
   /** Refuses every n-th frame of a with ENOBUFS; 0 refuses none. */
   refuseEvery: number;
   refused: number;
-  /** Each way; 0: the next turn. */
+  /** Delay in each direction; 0 is the next turn. */
   delayMs: number;
 }
 
@@ -63,7 +63,7 @@ function join(): Wire {
   return wire;
 }
 
-/** Lets both send `frames` frames or more, and waits until both are quiet or nothing moves. */
+/** Lets both send at least `frames` frames, and waits until both have finished or nothing moves. */
 async function runBoth({ a, b }: Wire, frames: number): Promise<void> {
   const ready = [a, b].map((side) => new Promise<void>((resolve) => (side.onReady = resolve)));
   a.start();
@@ -124,7 +124,7 @@ describe("Exchange", () => {
     a.start();
     b.start();
     await Promise.all(ready);
-    // The answers to what was asked twice.
+    // Waits for the answers to repeated requests.
     await new Promise((resolve) => setTimeout(resolve, 4 * wire.delayMs));
     for (const { roundTripUs } of [a.report, b.report]) {
       expect(roundTripUs).toHaveLength(PINGS);
@@ -159,7 +159,7 @@ describe("Exchange", () => {
     expect(wire.b.report).toMatchObject({ missing: 1, late: 1, verified: wire.a.report.sent });
   });
 
-  // Any byte behind the addresses: type is another protocol's, the rest is told by the checksum.
+  // Bytes after the addresses: a wrong type means another protocol, the checksum covers the rest.
   it.each([15, 19, 23, 27, 31, 32, 59])("notices that byte %i is wrong", async (at) => {
     const wire = join();
     wire.spoil = (frame, n) => {

@@ -92,7 +92,7 @@ describe("metricsText", () => {
       'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 10',
       'ringwire_port_bytes_total{segment="lan0",port="ena0",direction="out"} 1200',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 1',
-      // Dropped by the switch and lost in the port, for the same reason.
+      // The same reason for a drop of the switch and for a loss in the port.
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="rx_overrun"} 7',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_backlog"} 4',
       'ringwire_nic_link_round_trip_seconds{nic="ena0"} 0.25',

@@ -176,7 +176,7 @@ describe("the log", () => {
     };
     expect(wordsOf(record, false).slice(8)).toBe(" warn  fault (code=X n=3) [why]");
     expect(wordsOf(record, true)).toContain("at there");
-    // A peer's words are part of a line, and neither a line nor a colour of their own.
+    // A peer's text stays within the line and can't add a line or a colour.
     const said = wordsOf({ level: 40, time: 0, msg: "a\n\u001b[2Jb", nic: "c\r\u009bd" }, false);
     expect(said.slice(8)).toBe(" warn  a\\x0a\\x1b[2Jb (nic=c\\x0d\\x9bd)");
   });
@@ -268,7 +268,7 @@ describe("text for people", () => {
       "ena0  tx     idle",
       "x     rx     running",
     ]);
-    // One that is too narrow for anything still shows everything, a column at a time.
+    // A line too narrow for the table still shows everything, one column at a time.
     expect(inside(5)).toHaveLength(9);
   });
 
@@ -318,7 +318,7 @@ describe("text for people", () => {
   });
 });
 
-/** Without escape sequences, should the run have a terminal. */
+/** Removes escape sequences, in case the run has a terminal. */
 function strip(line: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
   return line.replaceAll(/\u001b\[\d+m/g, "");

@@ -1,4 +1,4 @@
-/** Which signals are one wish, and which is a second one. */
+/** Signals that count as one, and signals that count as a second one. */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { onStop, type Stop } from "../../cli/common/signals.ts";
 

@@ -1,4 +1,4 @@
-/** What `status` shows of Xen, from a page as a device serves it. */
+/** The Xen part of `status`, from a real device's page. */
 import { describe, expect, it } from "vitest";
 import { statusLines } from "../../cli/status/text.ts";
 import type { NicStatus } from "../../shared/status/device-status.ts";
@@ -48,7 +48,7 @@ const page = (changes: object = {}) => {
   return lines.map((line) => line.split(/ {2,}/));
 };
 
-/** The row that begins so, by its heading's names. */
+/** The row with these first cells, by the names in the heading. */
 function row(lines: readonly string[][], heading: string, ...begins: string[]) {
   const names = lines.find((cells) => cells.includes(heading));
   const cells = lines.find((line) => begins.every((cell, i) => line[i]?.trim() === cell));

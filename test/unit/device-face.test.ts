@@ -1,4 +1,4 @@
-/** What openDevice gives to a program that embeds a device. */
+/** openDevice, as a program that embeds a device uses it. */
 import { once } from "node:events";
 import { afterEach, describe, expect, it } from "vitest";
 import { Refusal } from "../../device/admission.ts";
@@ -25,7 +25,7 @@ const nicsOf = (device: Device) =>
 describe("two devices of one process", () => {
   it("have NICs, segments, domains and counters of their own", async () => {
     const [one, two] = [await open(), await open({ segments: { name: "lan1" } })];
-    // The same name, and so the same address: on one device the second would be refused.
+    // The same name gives the same address, which one device would refuse the second time.
     const first = await RawFrontend.join(one.port, "same", { personality: "xen" });
     const second = await RawFrontend.join(two.port, "same", { personality: "xen" });
     await RawFrontend.join(two.port, "other");
@@ -33,7 +33,7 @@ describe("two devices of one process", () => {
     expect(nicsOf(two)).toEqual(["same", "other"]);
     expect(one.status()).toMatchObject({ segment: { name: "lan0" }, xen: { domains: 1 } });
     expect(two.status()).toMatchObject({ segment: { name: "lan1" }, xen: { domains: 1 } });
-    // Both are the first connection and the first domain of their device.
+    // Both are the first domain of their device.
     for (const device of [one, two]) {
       const [nic] = device.status()["nics"] as object[];
       expect(nic).toMatchObject({ name: "same", nic: { domid: 1 } });
@@ -86,7 +86,7 @@ describe("levers", () => {
     device.levers("a")!.fail("SCRIPT", "the script says so");
     const fault = await raw.until("the fault", ([what]) => what === "fault");
     expect(fault).toEqual(expect.arrayContaining(["SCRIPT", "the script says so"]));
-    // The driver has no event ring, so it cannot be asked.
+    // The driver has no event ring, so the device can't ask it for a reset.
     expect(device.levers("a")!.requestReset()).toBe(false);
     expect(device.levers("b")).toBeUndefined();
     expect(device.levers("nobody")).toBeUndefined();
@@ -123,7 +123,7 @@ describe("opening", () => {
     await RawFrontend.join(device.port, "a");
     await device.close();
     const { bytes, closed } = output.files[0]!;
-    // The hello is in it: only a capture from the first word on has it.
+    // Only a capture that began before the first message holds the hello.
     expect(Buffer.from(bytes).toString("latin1")).toContain("instance");
     expect(closed).toBe(true);
   });

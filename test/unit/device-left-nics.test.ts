@@ -1,4 +1,4 @@
-/** What NICs leave behind when their connections end: sums by name, within bounds. */
+/** Counts kept of NICs whose connections have ended: sums by name, within bounds. */
 import { expect, test } from "vitest";
 import { LeftNics } from "../../device/left-nics.ts";
 import type { Counts, NicStatus } from "../../shared/status/device-status.ts";

@@ -1,11 +1,11 @@
-/** The log of a device while strangers do what they like: bounded, and what is left out is counted. */
+/** The log of a device under attack is bounded, and counts the lines that it leaves out. */
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Device } from "../../device/index.ts";
 import { testDevice } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
-/** Lines of one kind that are written in a second. */
+/** Lines of one kind that the log writes per second. */
 const A_SECOND = 10;
 const TIMES = 100;
 
@@ -23,7 +23,9 @@ afterEach(async () => {
   await device.close();
 });
 
-/** Does it so many times and ends the device. Resolves to the lines that may have been written. */
+/**
+ * Runs `stranger` many times and ends the device. Resolves to the most lines allowed in that time.
+ */
 async function allowance(stranger: (i: number) => Promise<unknown>): Promise<number> {
   const since = performance.now();
   await Promise.all(Array.from({ length: TIMES }, (_, i) => stranger(i)));
@@ -31,7 +33,7 @@ async function allowance(stranger: (i: number) => Promise<unknown>): Promise<num
   return A_SECOND * ((performance.now() - since) / 1000 + 2);
 }
 
-/** How many a line stands for. */
+/** The number of events that a line stands for. */
 const standsFor = (line: string): number =>
   1 + Number(/and (\d+) more like it/.exec(line)?.[1] ?? 0);
 

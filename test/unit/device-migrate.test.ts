@@ -1,4 +1,4 @@
-/** A device that asks a NIC to move, and a frontend that does not hear. */
+/** A device that asks a NIC to move, and a frontend that does not answer. */
 import { afterEach, expect, it, vi } from "vitest";
 import { CloseCode } from "../../shared/wire/protocol.ts";
 import { testDevice } from "../support/device-server.ts";
@@ -46,7 +46,7 @@ it("ux-S9 a NIC that would come back to this device is not suspended, and 409 sa
       expect(answer.status).toBe(409);
       expect(await answer.text()).toMatch(/stays is at .* already: that is this device/);
     }
-    // It was told of no move: the next one is the first.
+    // The refused moves were not sent to the frontend, so this one is the first.
     const moved = device.migrate("stays", "ws://127.0.0.1:1/nic");
     expect(await raw.until("a move", ([what]) => what === "move")).toContain(
       "ws://127.0.0.1:1/nic",

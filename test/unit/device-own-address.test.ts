@@ -1,4 +1,4 @@
-/** Which URLs lead a frontend back to the device that it is at. */
+/** URLs that lead a frontend back to its present device. */
 import { describe, expect, it } from "vitest";
 import { isOwnAddress } from "../../device/own-address.ts";
 import { nicUrl } from "../../shared/transport/address.ts";
@@ -32,7 +32,7 @@ describe("ux-S9 a URL", () => {
     ["wss://localhost:7700", "127.0.0.1", "127.0.0.1"],
     ["lab", "0.0.0.0", "127.0.0.1"],
     ["192.0.2.2", "0.0.0.0", "192.0.2.1"],
-    // The frontend is on another machine: its loopback is there.
+    // The frontend is on another machine, whose loopback is not the device's.
     ["localhost", "0.0.0.0", "192.0.2.1"],
     ["127.0.0.1", "::", "::ffff:192.0.2.1"],
   ])("%s may not be the device at %s, reached at %s", (...row) => {

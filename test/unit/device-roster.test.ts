@@ -29,7 +29,9 @@ beforeEach(() => {
   roster = new Roster({ name: "lan0", hasPort: (name) => uplinks.includes(name) }, 64);
 });
 
-/** Says hello; what comes of it. Each call is another process unless `more` says otherwise. */
+/**
+ * Says hello and returns the outcome. Each call is another process unless `more` says otherwise.
+ */
 function join(name: string, more: Partial<Hello> = {}) {
   const frontend = new Frontend((gone) => roster.remove(gone));
   const hello = parseHello({
@@ -60,7 +62,7 @@ describe("a name in use", () => {
     const refusal = refusalOf("ena0");
     expect(refusal.code).toBe("NAME_IN_USE");
     expect(refusal.message).toContain('the next free name is "ena1"');
-    // The sentence is for programs too: it names no flag.
+    // Programs read this sentence too, so it names no flag.
     expect(refusal.message).not.toContain("--");
     expect(owner.frontend.closed).toEqual([]);
     expect(roster.get("ena0")).toBe(owner.frontend);

@@ -1,4 +1,4 @@
-/** Reads that are under way: how many, whoever abandons them. */
+/** Outstanding reads: their number is bounded, whoever abandons them. */
 import { afterEach, expect, test, vi } from "vitest";
 import type { DmaError } from "../../device/dma/host-memory.ts";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
@@ -39,7 +39,7 @@ function memory() {
   return { memory: new LinkMemory(link, Limits.PUSH_BYTES), asked };
 }
 
-/** The codes of reads that fail, and what the others brought. */
+/** The error codes of failed reads, and the bytes of the others. */
 function readMany(from: LinkMemory, count: number): Promise<(string | Uint8Array)[]> {
   return Promise.all(
     Array.from({ length: count }, (_, i) =>
@@ -64,7 +64,7 @@ test("a frontend that never answers has so many reads to answer, however often i
   }
   expect(asked().length).toBe(Limits.READS);
 
-  // Each late answer makes room for one read more, and is nobody's.
+  // Each late reply makes room for one more read, and is dropped.
   const late = asked();
   const reads = readMany(device, 2);
   await turns();
@@ -93,11 +93,11 @@ test("reads beyond the limit wait for answers, in order", async () => {
   );
 });
 
-/** A device's end of a link that makes windows, and what a frontend may send it. */
+/** A device's end of a link that creates windows, as a frontend may. */
 function windowMaker(now: () => number) {
   const [near, far] = loopbackPair();
   const owner = new Owner();
-  // No heartbeat of either end comes between two batches.
+  // A fixed clock, so that no heartbeat comes between two batches.
   const clock = Object.assign(new TestClock(), { now });
   const link = new Link(near, owner, silentLogger, undefined, clock);
   const device = new LinkMemory(link, Limits.PUSH_BYTES);

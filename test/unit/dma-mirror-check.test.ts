@@ -1,4 +1,6 @@
-/** Do both copies of coherent memory hold the same? Looks, doubts, and the end of a link over it. */
+/**
+ * The check that both copies of coherent memory are equal, and the end of a link when they differ.
+ */
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { DmaError } from "../../device/dma/host-memory.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "../../device/dma/mirror-check.ts";
@@ -17,13 +19,13 @@ import { Random } from "../support/random.ts";
 
 const ADDRESS = busAddress(0x10_000);
 
-/** Two copies, and a frontend that answers reads out of its own. */
+/** Two copies, and a frontend that answers reads from its own. */
 function copies(bytes: number) {
   const ours = new Uint8Array(bytes);
   const theirs = new Uint8Array(bytes);
   const found: Divergence[] = [];
   const mirrors: Mirror[] = [{ space: Space.BUS, address: ADDRESS, bytes: ours }];
-  /** Runs between the question and the answer. */
+  /** `run` is called between the read and its reply. */
   const between = { run: () => {} };
   const lengths: number[] = [];
   const check = new MirrorCheck(
@@ -45,7 +47,7 @@ describe("MirrorCheck", () => {
     async (at) => {
       const { theirs, found, check } = copies(150_001);
       theirs[at] = 4;
-      // The first looks come round to it; two more follow.
+      // The first two looks reach the byte; two more have to confirm the difference.
       for (let ticks = 0; ticks < 2; ticks++) await check.tick();
       expect(found).toEqual([]);
       for (let ticks = 0; ticks < 6; ticks++) await check.tick();
@@ -65,10 +67,10 @@ describe("MirrorCheck", () => {
     const random = new Random(55);
     for (let ticks = 0; ticks < 200; ticks++) {
       const at = random.below(8192);
-      // The frontend wrote and has not posted yet; it does so before the next look but one.
+      // The frontend has written and not posted yet; it posts before the next look but one.
       theirs[at] = random.below(256);
       await check.tick();
-      // The device writes while the answer is on its way.
+      // The device writes while the reply is in flight.
       between.run = () => {
         const other = random.below(8192);
         ours[other] = theirs[other] = random.below(256);
@@ -143,11 +145,11 @@ describe.each(["ena", "xen"])(
           const m = pool.get()!;
           m.length = 200;
           m.pktLength = 200;
-          // Refused while the link is down, or full of the new windows.
+          // A frame is refused while the link is down, or while the ring is full.
           await eventually("room for a frame", () => (ifnet.send(m) === 0 ? true : undefined));
         }
         await session.driver.settled();
-        // Every byte once, at least.
+        // Waits until every byte was compared at least once.
         await eventually("a whole round of looks", () => {
           const { windowBytes = 0, windowBytesCompared = 0 } = nic(device)?.memory ?? {};
           if (windowBytesCompared < compared + windowBytes / 2) return undefined;
@@ -179,14 +181,14 @@ describe.each(["ena", "xen"])(
         await session.driver.settled();
         const all =
           side === "device" ? deviceCopies : [...session.space.windows].map((w) => w.bytes);
-        // The last byte of the largest: the end of a ring, which nobody has come to.
+        // The last byte of the largest window is the end of a ring that no index has reached.
         const victim = all.reduce((a, b) => (b.length > a.length ? b : a));
         victim[victim.length - 1]! ^= 0x10;
         await eventually("the NIC to start over", () =>
           session.reconnects === 1 && session.state === "attached" ? true : undefined,
         );
         expect(session.faults.get("WINDOW_DIVERGED")).toBe(1);
-        // A new connection, and in it both copies are one.
+        // On the new connection both copies are equal.
         expect(session.epoch).toBe(2);
         await eventually("a look at the new windows", () =>
           (nic(device)?.memory.windowBytesCompared ?? 0) > 0 ? true : undefined,

@@ -42,18 +42,18 @@ test("page-W3 in any second so many bytes of windows are made, whatever the cloc
       return false;
     }
   };
-  // Half a second's worth, and the other half just before the second is over.
+  // Half of what a second allows, and the other half just before the second ends.
   expect(made(A_SECOND / 2)).toBe(true);
   clock.ms += 999;
   expect(made(A_SECOND / 2)).toBe(true);
   expect(made(1)).toBe(false);
-  // The first half is a second old, the second half is not.
+  // The first half is a second old now, the second half is not.
   clock.ms += 0.5;
   expect(made(1)).toBe(false);
   clock.ms += 0.5;
   expect(made(A_SECOND / 2)).toBe(true);
   expect(made(1)).toBe(false);
-  // A clock that stands still, and one that goes back, bring nothing.
+  // A clock that stands still or goes back allows nothing more.
   clock.ms -= 3000;
   expect(made(1)).toBe(false);
   clock.ms += 3000 + 1000;
@@ -68,7 +68,7 @@ test("windows may touch, and one that is gone is found no more, by whoever found
   table.add(busAddress(0x0800), 0x800);
   expect(() => table.add(busAddress(0x2fff), 1)).toThrow(/overlaps/);
   expect(() => table.add(busAddress(0x07ff), 2)).toThrow(/overlaps/);
-  // No access goes from one window on into the next.
+  // An access can't cross from one window into the next.
   expect(table.find(busAddress(0x2ff8), 9)).toBeUndefined();
   expect(table.find(busAddress(0x1ff8), 16)).toBeUndefined();
   expect(table.find(busAddress(0x2ff8), 8)).toBe(second);

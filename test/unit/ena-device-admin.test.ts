@@ -113,7 +113,7 @@ test("every feature that is announced can be asked for", async () => {
   expect(attributes.capabilities & (1 << Capability.EXTENDED_RESET_REASONS)).not.toBe(0);
   for (let id = 1; id < 32; id++) {
     const announced = (attributes.supportedFeatures & (1 << id)) !== 0;
-    // Host attributes can only be set.
+    // Host attributes have no GET.
     if (id === FeatureId.HOST_ATTR_CONFIG) continue;
     const { status } = await twin.getFeature(id);
     expect(status === AdminStatus.SUCCESS, `feature ${id}`).toBe(announced);
@@ -150,14 +150,14 @@ test.each([
 
 test("guest-3 the hint for the admin timeout is whole seconds, whatever the round trip", async () => {
   const { host, twin } = await rig();
-  // A command timeout in CAPS would be a hint of that kind too; 0 leaves it to the driver.
+  // A timeout in CAPS would be a hint too; 0 leaves the choice to the driver.
   expect(capsReg.adminTimeout(twin.read32(Register.CAPS))).toBe(0);
   const broken: number[] = [];
   for (let rtt = 0; rtt < 1600; rtt += 7.3) {
     host.roundTripMs = rtt;
     const hints = hwHints.parse((await twin.getFeature(FeatureId.HW_HINTS)).entry, ACQ_BODY);
     const { adminCompletionTimeoutMs: ms, missingTxCompletionTimeoutMs } = hints;
-    // No shorter than the others' share of the round trip asks for, and less than a second longer.
+    // At least the share of the round trip that the other hints have, and less than a second more.
     const over = ms - 3000 - (missingTxCompletionTimeoutMs - 5000);
     if (ms % 1000 !== 0 || over < 0 || over >= 1000) broken.push(rtt);
   }
@@ -389,7 +389,7 @@ describe("LLQ", () => {
     expect((await set(good)).status).toBe(AdminStatus.SUCCESS);
   });
 
-  // ena_com_set_llq of every driver asks for both, whatever was offered.
+  // Every driver's ena_com_set_llq asks for both, whatever the device offered.
   test.each([false, true])(
     "guest-1 acceleration flags that were not offered are ignored (meta caching can be off: %s)",
     async (disableMetaCaching) => {
@@ -401,7 +401,7 @@ describe("LLQ", () => {
         expect(done.status).toBe(AdminStatus.SUCCESS);
       }
       expect(host.takeFaults()).toEqual([]);
-      // Only what was offered is in force: without a meta descriptor the packet goes, or does not.
+      // Only offered features are active: they decide whether a packet needs a meta descriptor.
       await twin.setFeature(FeatureId.LLQ, llqFeature, { ...good, accelFlags: 3 });
       const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
       const entry = new DataView(new ArrayBuffer(128));
@@ -441,7 +441,7 @@ describe("RSS", () => {
       const b = await twin.createQueue(SqDirection.RX, 8, 2);
       const wanted = Array.from({ length: 128 }, (_, i) => (i % 3 === 0 ? a.sqIdx : b.sqIdx));
       expect((await table(twin, host, wanted, inWindow)).status).toBe(AdminStatus.SUCCESS);
-      // One entry names a queue that is not there: refused, the old table stays.
+      // One entry names a queue that does not exist, so the table is refused and the old one stays.
       const bad = await table(twin, host, [...wanted.slice(0, 127), 7], inWindow);
       expect(bad.status).toBe(AdminStatus.ILLEGAL_PARAMETER);
       const address = twin.alloc(512);
@@ -491,12 +491,12 @@ describe("RSS", () => {
       };
       const set = () =>
         twin.setFeature(FeatureId.RSS_HASH_FUNCTION, rssHashFunction, { selectedFunc: 2 }, control);
-      // Microsoft's key is in force until a driver sets one: no driver may read zeros.
+      // Microsoft's key is active until a driver sets another: no driver may read zeros.
       const first = await get();
       expect(inOrder(first).subarray(0, 4).toString("hex")).toBe("6d5a56da");
       expect((await set()).status).toBe(AdminStatus.SUCCESS);
       expect(await get()).toEqual(first);
-      // One of the driver's own, and the default again after a reset.
+      // A key of the driver's own, and the default again after a reset.
       host.memory.bytes.fill(0x5c, at + RSS_KEY_OFFSET, at + rssHashKey.size - 1);
       const own = key();
       await set();

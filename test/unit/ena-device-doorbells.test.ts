@@ -25,7 +25,7 @@ import { frameOf } from "../support/packets.ts";
 
 const DEPTH = 4;
 const VALUES = 65_536;
-/** A soak tries each value. An odd step meets each residue of the depth. */
+/** A soak tries each value. An odd step covers each residue of the depth. */
 const STEP = SOAK ? 1 : 7;
 const LLQ_ENTRY = 128;
 const FRAME_BYTES = 60;
@@ -34,11 +34,13 @@ interface Rig {
   readonly host: FakeHost;
   readonly twin: EnaTwin;
   readonly queue: EnaQueue;
-  /** The queue made anew in the same memory: head and tail are 0, every slot holds a descriptor. */
+  /**
+   * Makes the queue again in the same memory: head and tail are 0, every slot holds a descriptor.
+   */
   renew(): void;
 }
 
-/** A queue whose every slot holds a right descriptor of the first lap; nothing was announced. */
+/** A queue with a valid descriptor of the first lap in every slot, none of them announced. */
 async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
   const host = new FakeHost();
   const twin = new EnaTwin(createEnaNic(host), host);
@@ -108,7 +110,7 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
     host.memory.bytes.fill(0, cqAt, cqAt + DEPTH * cqBytes);
     queue.cq.head = index16(0);
     queue.cq.phase = 1;
-    // Device memory of a low latency queue begins anew with it.
+    // A new low latency queue has fresh device memory.
     if (placement === Placement.DEV) describeAll();
     pushAll();
     host.memory.writes.length = 0;
@@ -121,7 +123,7 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
   return { host, twin, queue, renew };
 }
 
-/** Writes the doorbell; what became of it: "stopped CODE", or how far the queue went. */
+/** Writes the doorbell. Returns "stopped CODE", or how far the queue went. */
 function doorbell(r: Rig, direction: SqDirection, value: number): string {
   const { host, twin, queue } = r;
   twin.write32(queue.doorbell, value);
@@ -132,7 +134,7 @@ function doorbell(r: Rig, direction: SqDirection, value: number): string {
     const done = twin.completed(queue);
     return `moved ${done.length} ${host.switchPort.frames.length}`;
   }
-  // Each frame uses one buffer; there are as many as were announced.
+  // Each frame uses one buffer, so the number of frames is the number of announced buffers.
   let taken = 0;
   while (taken <= DEPTH && host.port!.deliver(FRAME) === undefined) taken++;
   host.port!.flush();
@@ -144,7 +146,7 @@ describe("fault-C5 the full sweep of a doorbell", () => {
   test.each([
     ["tx", SqDirection.TX, Placement.HOST, "TX", STEP],
     ["rx", SqDirection.RX, Placement.HOST, "RX", STEP],
-    // The same ring below it.
+    // A low latency queue uses the same ring.
     ["tx, low latency queue", SqDirection.TX, Placement.DEV, "TX", 3 * STEP],
   ] as const)(
     "fault-C5 %s moves the queue just so far, or stops it by name",
@@ -160,7 +162,7 @@ describe("fault-C5 the full sweep of a doorbell", () => {
       }
       expect(wrong).toEqual([]);
       expect(r.host.memory.violations).toEqual([]);
-      // After all that it is a queue like any other.
+      // After all that the queue works normally.
       expect(doorbell(r, direction, 3)).toBe("moved 3 3");
     },
   );
@@ -197,7 +199,7 @@ describe("fault-C5 the full sweep of a doorbell", () => {
   });
 });
 
-/** By depth: rings whose head and tail are set for each value. */
+/** Rings by depth; head and tail are set for each value. */
 const SWEPT = new Map<number, DescriptorRing>();
 function newRing(memory: HostMemory, depth: number): DescriptorRing {
   const ring = new DescriptorRing(

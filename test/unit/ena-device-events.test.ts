@@ -26,7 +26,7 @@ function rig() {
   return { host, nic, twin: new EnaTwin(nic, host) };
 }
 
-/** Events since the last call: the group of each, and where it lies. */
+/** Events since the last call: the group of each, and its address. */
 function takeEvents(twin: EnaTwin): { group: number; syndrome: number; at: number }[] {
   const { view } = twin.host.memory;
   const found: { group: number; syndrome: number; at: number }[] = [];
@@ -107,7 +107,7 @@ describe("the event queue", () => {
     await twin.attach();
     for (let i = 0; i < AENQ_DEPTH + 4; i++) nic.tick();
     expect(takeEvents(twin).length).toBe(AENQ_DEPTH);
-    // Link up took one place, so five of twenty did not fit.
+    // The link-up event used one entry, so five of twenty did not fit.
     expect(nic.snapshot().counters).toMatchObject({ aenqOverflows: 5 });
     expect(new Set(host.takeFaults())).toEqual(new Set(["AENQ_OVERFLOW"]));
     acknowledge(twin);
@@ -234,7 +234,7 @@ describe("interrupts of IO queues", () => {
     twin.unmask(tx);
     send();
     expect(host.takeInterrupts()).toEqual([1]);
-    // Posted while masked: the unmask must raise it, or nobody will ever look.
+    // Posted while masked: only the unmask can raise the interrupt.
     deliver(1);
     expect(host.takeInterrupts()).toEqual([]);
     twin.unmask(tx);

@@ -355,7 +355,7 @@ describe("a ring that the device reads", () => {
     memory.bytes.set(pattern(8 * 16), 64);
     made.announce(6);
     expect([made.readable, made.announced, memory.reads.length]).toEqual([0, 6, 1]);
-    // What is announced meanwhile needs no second fetch beside the first.
+    // An announcement during a fetch starts no second fetch.
     made.announce(7);
     expect(memory.reads.length).toBe(1);
     memory.answerNow();
@@ -413,7 +413,7 @@ describe("offloads", () => {
 
   const meta = (fields: Partial<TxMeta> = {}): TxMeta => Object.assign(new TxMeta(), META, fields);
 
-  // The headers that change reach up to byte 52: behind TCP's checksum.
+  // The headers that change end at byte 52, after TCP's checksum.
   test.each([
     [[180]],
     [[52, 128]],
@@ -443,7 +443,7 @@ describe("offloads", () => {
       plainSum(pseudoHeader(p.bytes, p.l3, p.l4, 6)),
     );
     expect(pieces).toEqual(kept);
-    // One piece of headers, then what is left of the others.
+    // One piece with the headers, then the rest of the other pieces.
     let beyond = 0;
     const left = sizes.filter((size) => {
       beyond += size;

@@ -35,7 +35,7 @@ describe("BAR 0", () => {
     const { host, nic, twin } = rig();
     twin.write32(Register.DEV_CTL, devCtlReg.packReset(18, true));
     expect(twin.read32(Register.DEV_STS)).toBe(DevSts.RESET_IN_PROGRESS);
-    // Drivers write MMIO_RESP again right here, and poll through it.
+    // Here drivers write MMIO_RESP again, and poll through it.
     twin.setResponse();
     expect(twin.readless(Register.DEV_STS)).toBe(DevSts.RESET_IN_PROGRESS);
     twin.write32(Register.DEV_CTL, 0);
@@ -68,7 +68,7 @@ describe("BAR 0", () => {
       expect(twin.read32(offset)).not.toBe(REGISTER_READ_FAILED);
     }
     expect(twin.read32(0x48)).toBe(0);
-    // A byte out of the middle of CAPS: its DMA width.
+    // A byte from the middle of CAPS: its DMA width.
     expect(nic.pci.mmioRead(0, Register.CAPS + 1, 1)).toEqual(Uint8Array.of(48));
     expect(nic.pci.mmioRead(2, 0, 4)).toEqual(new Uint8Array(4));
   });
@@ -146,7 +146,7 @@ describe("reset", () => {
       expect(snapshot.rx).toEqual([]);
     }
     const resets = nic.snapshot().resets;
-    // Each attach resets with reason 0 besides.
+    // Each attach adds a reset with reason 0.
     expect(resets["NORMAL"]).toBe(22);
     expect(Object.keys(resets)).toHaveLength(21);
     expect(host.takeFaults()).toEqual([]);
@@ -159,7 +159,7 @@ describe("reset", () => {
     const nic = createEnaNic(host);
     const twin = new EnaTwin(nic, host);
     for (let i = 0; i < 1000; i++) twin.reset();
-    // ux-C3: the first one is how every driver begins.
+    // ux-C3: every driver begins with a reset.
     expect(log.debugs.filter((line) => line === "ena: reset")).toHaveLength(1);
     expect(log.infos).toEqual(["ena: reset"]);
     host.clock.advance(1000);

@@ -22,7 +22,7 @@ async function rig(options: EnaOptions = {}, windows = true, depth = 64) {
   return { host, nic, twin, q, port: host.port! };
 }
 
-/** Posts buffers with ids from `from` on. Returns their addresses by id. */
+/** Posts buffers with ids from `from` on. Returns the buffers' addresses by id. */
 function refill(twin: EnaTwin, q: EnaQueue, count: number, length = 2048, from = 0): number[] {
   const addresses: number[] = [];
   for (let i = 0; i < count; i++) {
@@ -101,7 +101,7 @@ test("without room nothing is used up, and the drop is an overrun", async () => 
 
 test("case-W1 a small ring's ids are in order while more of them are held than it has places", async () => {
   const { host, twin, q, port } = await rig({}, true, 8);
-  // A frame that never has buffers enough draws them out of the ring, and leaves them held.
+  // A frame that never gets enough buffers takes them from the ring, and leaves them held.
   for (const from of [0, 7, 14]) {
     refill(twin, q, 7, 64, from);
     if (from < 14) expect(port.deliver(frameOf(pattern(1200)))).toBe("rx_overrun");
@@ -290,7 +290,7 @@ describe("RSS", () => {
     },
   );
 
-  // ena_com_fill_hash_function without a key, as Linux's and FreeBSD's drivers call it.
+  // As Linux's and FreeBSD's drivers call ena_com_fill_hash_function: without a key.
   test.each(["reversed", "asSent"] as const)(
     "guest-2 a driver that sets the key that it has read keeps the hash, key order %s",
     async (rssKeyOrder) => {
@@ -344,7 +344,7 @@ describe("a port set to hold", () => {
     expect(host.switchPort.rooms).toBe(1);
     expect(port.ready(512, 1)).toBe(true);
     expect(port.ready(513, 1)).toBe(false);
-    // What `ready` has looked at is still there to be used.
+    // Buffers that `ready` has counted can still be used.
     expect(port.deliver(frameOf(pattern(512)))).toBeUndefined();
   });
 
@@ -355,7 +355,7 @@ describe("a port set to hold", () => {
     expect(port.ready(1500, 3)).toBe(false);
     refill(twin, q, 3, 1024, 5);
     expect(port.ready(1500, 3)).toBe(true);
-    // More than the ring will ever hold: waiting would never end.
+    // A frame larger than the whole ring must not wait for ever.
     expect(port.ready(1500, 45)).toBe(true);
   });
 
@@ -435,7 +435,8 @@ test.each([
 test("case-W1 receive id 65535 posted again before its completion was announced is named", async () => {
   const { host, twin, q, port } = await rig();
   const buffer = twin.alloc(2048);
-  // Both are announced before the first completes, so the second names the device's buffer.
+  // Both descriptors are announced before the first completes, so the second names a buffer that
+  // the device still has.
   twin.postRx(q, 65_535, buffer, 2048);
   twin.postRx(q, 1, buffer, 2048);
   twin.postRx(q, 65_535, buffer, 2048);

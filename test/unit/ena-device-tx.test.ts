@@ -124,7 +124,7 @@ test("a held frame waits, unfinished, until there is room", async () => {
   twin.ring(q);
   expect(twin.completed(q)).toEqual([]);
   expect(host.memory.pushes.live).toBe(2);
-  // The message that brought the bytes is used again: what is kept was copied elsewhere.
+  // The transport reuses the message's memory; the device must have copied the bytes that it keeps.
   host.memory.reuseMessage();
   host.switchPort.verdict = Verdict.DONE;
   host.switchPort.onReady?.();
@@ -224,7 +224,7 @@ describe("rules whose breaking stops the queue", () => {
     breakIt(twin, q, host);
     twin.ring(q);
     expect(host.faults.map((f) => [f.code, f.severity])).toEqual([[code, 1]]);
-    // Stopped: nothing it says is heard, until it is made anew.
+    // A stopped queue ignores everything until it is made again.
     twin.postTx(q, 1, twin.buffer(pattern(60)), 60);
     twin.ring(q);
     expect(frames).toEqual([]);
@@ -340,7 +340,7 @@ describe("offloads", () => {
       sent[field] = 0xde;
       sent[field + 1] = 0xad;
       twin.postMeta(q, 0, p.l4 - p.l3, p.l3, 0);
-      // The header is cut in an awkward place: the driver's bytes stay as they are.
+      // The header is cut at an awkward place; the driver's bytes stay unchanged.
       twin.postTx(
         q,
         0,
@@ -356,7 +356,7 @@ describe("offloads", () => {
       expect((got[field]! << 8) | got[field + 1]!).toBe(
         plainSum(pseudoHeader(p.bytes, p.l3, p.l4, protocol)),
       );
-      // Finished as the switch would finish it, it is the packet with its checksum.
+      // Completing the checksum, as the switch does, gives the original packet.
       const sum = ~plainSum(got.subarray(p.l4)) & 0xffff;
       expect(sum).toBe((p.bytes[field]! << 8) | p.bytes[field + 1]!);
     },
@@ -450,7 +450,7 @@ describe("offloads", () => {
         expect(frames.map((f) => f.bytes.length)).toEqual([60]);
         const p = buildPacket({ payload: pattern(100) });
         const ask = offload({ full: true });
-        // Nothing was stored, so there is nothing for an offload to stand on.
+        // No meta descriptor was stored, so the offload has no data.
         twin.postEmptyMeta(q, bits);
         twin.postTx(q, 1, twin.buffer(p.bytes), p.bytes.length, "l", ask);
         twin.ring(q);
@@ -539,7 +539,9 @@ describe.each([
       return { host, twin, q, frames: host.switchPort.frames };
     }
 
-    /** Writes one packet: header inline, `parts` as buffers, a meta descriptor first if asked. */
+    /**
+     * Writes one packet: header inline, `parts` as buffers, a meta descriptor first if asked for.
+     */
     function send(
       twin: EnaTwin,
       q: EnaQueue,
@@ -553,7 +555,7 @@ describe.each([
       if (meta !== false) {
         descs.push((v, at) => {
           txMeta.write(v, at, q.sq.phase, 1000, 20, 14, 5);
-          // Neither ext_valid nor a type.
+          // Without ext_valid and type.
           if (meta === "empty")
             v.setUint32(at, v.getUint32(at, true) & ~(EXT_VALID | ETH_META_TYPE), true);
         });
@@ -588,7 +590,7 @@ describe.each([
         if (n === 0) bytes.set(header.subarray(0, entry - before * 16), before * 16);
         for (let slot = 0; slot < room && n < descs.length; slot++) descs[n++]!(view, slot * 16);
         const at = q.llqOffset + q.sq.slot * entry;
-        // As a driver does it: eight bytes at a time.
+        // In steps of eight bytes, as a driver writes.
         for (let i = 0; i < entry; i += 8) twin.nic.pci.mmioWrite(2, at + i, bytes, i, 8);
         q.sq.next();
       }
@@ -628,7 +630,7 @@ describe.each([
       twin.ring(q);
       expect(frames.length).toBe(1);
       expect(host.takeFaults()).toEqual([]);
-      // Offloads of an IPv4 header, with nothing stored.
+      // IPv4 header offloads, although no meta descriptor was stored.
       send(twin, q, 1, pattern(60), [pattern(50)], "empty", 1 << 13);
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);

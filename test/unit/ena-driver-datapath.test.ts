@@ -1,6 +1,6 @@
 /**
- * The driver's data path, by exact values: what each packet writes to the device, in which order,
- * and which counters it moves.
+ * The driver's data path, by exact values: what it writes to the device for each packet, in which
+ * order, and the counters that change.
  */
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -21,13 +21,13 @@ import { RecordingLog } from "../support/recording-log.ts";
 import type { Act } from "../support/wire-acts.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
-/** Completions of a cleanup in one turn: 8 rounds of 256. */
+/** Completions that a cleanup handles in one turn: 8 rounds of 256. */
 const RX_TURN = 8 * 256;
 /** Values of the unmask register: with the usual delays of 20 and 50, and without any. */
 const UNMASK = 0x4000_0000;
 const UNMASK_LATER = UNMASK | (50 << 15) | 20;
 
-/** The smallest rings: a test laps them, and fills them at once. */
+/** The smallest rings, so that a test can lap and fill them. */
 const SIZE = 256;
 const SMALL = { rxRingSize: SIZE, txRingSize: SIZE };
 
@@ -40,7 +40,7 @@ async function started(options: EnaPairOptions = {}): Promise<EnaPair> {
 const rxOf = (pair: EnaPair): RxRing => pair.driver.adapter.queues[0]!.rx;
 const txOf = (pair: EnaPair): TxRing => pair.driver.adapter.queues[0]!.tx;
 
-/** Changes the completions that the device writes, one by one in their order. */
+/** Changes each completion of the device, in order. */
 function onCompletion(pair: EnaPair, change: (view: DataView, i: number) => void): void {
   let i = 0;
   pair.tamper = (act) => {
@@ -58,7 +58,7 @@ const LENGTH = 4;
 const ID = 6;
 const OFFSET = 14;
 
-/** What the driver sent since the last look: registers as values, the others by their length. */
+/** The driver's writes since the last call: registers by value, the others by length. */
 function sent(pair: EnaPair): string[] {
   return pair.sent.splice(0).map((act) => {
     if (act.kind === "push" || act.kind === "write") return `${act.kind} ${act.bytes.length}`;
@@ -115,7 +115,7 @@ describe("one packet", () => {
     pair.send(frame(96));
     await pair.settle();
     expect(sent(pair).slice(0, 2)).toEqual(["llq 128 at 128", "register 0x1000 = 0x2"]);
-    // A header of more than one piece was copied. The first one was.
+    // The first header, which had more than one piece, was copied.
     expect(counted(pair, "tx_ring")).toEqual({
       count: 2,
       bytes: 196,
@@ -141,7 +141,7 @@ describe("one packet", () => {
 });
 
 describe("interrupts", () => {
-  /** Delivers more frames than a turn handles, up to the end of that turn. */
+  /** Delivers `beyond` frames more than a turn handles, up to the end of that turn. */
   function flood(pair: EnaPair, beyond: number): void {
     for (let i = 0; i < RX_TURN + beyond; i++) pair.inject(arriving(60));
     pair.flushPort();
@@ -546,7 +546,7 @@ describe("receive", () => {
 });
 
 describe("transmit", () => {
-  /** The descriptors that the driver published since the last look. */
+  /** The descriptors that the driver published since the last call. */
   function descriptors(pair: EnaPair): string[] {
     return pair.sent.splice(0).flatMap((act) => {
       if (act.kind !== "write" || act.type !== RecordType.ENA_TX_DESC) return [];
@@ -591,8 +591,8 @@ describe("transmit", () => {
     return m;
   };
 
-  // Bits of the offload word: protocols 0x1f00 and 0xf, 0x10 do not fragment, 0x80 cut,
-  // 0x2000 checksum of IPv4, 0x4000 of TCP or UDP, 0x20000 whose pseudo header is summed.
+  // Bits of the offload word: protocols 0x1f00 and 0xf, 0x10 don't fragment, 0x80 segment, 0x2000
+  // checksum of IPv4, 0x4000 of TCP or UDP, 0x20000 the pseudo header is summed already.
   test.each([
     ["TCP over IPv4", tcp, Csum.IP_TCP, 0, "0x24c08", "mss 0, l3 20 at 14, l4 0"],
     ["the same, not to be fragmented", df, Csum.IP_TCP, 0, "0x24c18", "mss 0, l3 20 at 14, l4 0"],
@@ -814,7 +814,7 @@ describe("transmit", () => {
       while (pair.send(frame(60)) === 0) count++;
       expect(count).toBe((SIZE - stopsBelow) / each);
       expect(counted(pair, "tx_ring")).toMatchObject({ queue_stops: 1, refused_ring: 1, count });
-      // Nobody should send now. A source that does is refused with the ring as it is.
+      // A source that sends although the queue is stopped is refused, and the ring stays as it is.
       const tx = txOf(pair);
       tx.sq.ack(-tx.sq.freeEntries());
       tx.running = true;

@@ -1,4 +1,4 @@
-/** Parts of the driver that one frame or one negotiation shows. */
+/** Parts of the driver that a single frame or a single negotiation can test. */
 
 import { describe, expect, test } from "vitest";
 import { AsyncLock } from "../../frontend/async-lock.ts";
@@ -50,7 +50,9 @@ const OFFER: LlqFeature = {
 };
 
 describe("guest-5 the admin commands are those of the original, in its order", () => {
-  /** "GET 20 v1 buffer": feature, version unless 0, whether there is a control buffer. */
+  /**
+   * "GET 20 v1 buffer": the feature, its version unless 0, and whether there is a control buffer.
+   */
   function word(view: DataView): string {
     const { opcode } = aqCommon.parse(view, 0);
     if (opcode !== Opcode.GET_FEATURE && opcode !== Opcode.SET_FEATURE)
@@ -71,7 +73,7 @@ describe("guest-5 the admin commands are those of the original, in its order", (
     "GET STATELESS_OFFLOAD_CONFIG",
     "GET HW_HINTS",
     "GET LLQ v1",
-    // ena_com_set_aenq_config looks again.
+    // ena_com_set_aenq_config reads the feature again.
     "GET AENQ_CONFIG",
     "SET AENQ_CONFIG",
     "SET LLQ",
@@ -114,7 +116,7 @@ describe("guest-5 the admin commands are those of the original, in its order", (
       entrySizeEnabled: 1,
       descsBeforeHeaderEnabled: 2,
       strideEnabled: 2,
-      // Both accelerations, though this device offers none.
+      // The driver asks for both accelerations, though this device offers none.
       accelFlags: 3,
     });
     expect(pair.deviceFaults).toEqual([]);

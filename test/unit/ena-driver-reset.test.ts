@@ -1,6 +1,6 @@
 /**
- * A device that misbehaves, and the driver's answer: the right reset reason, every buffer back,
- * and traffic as before. Faults C1, C2, C7, C15, C16, C17, D7 of the fault catalogue, driver side.
+ * A misbehaving device, and the driver's answer: the right reset reason, every buffer back, and
+ * traffic as before. Faults C1, C2, C7, C15, C16, C17, D7 of the fault catalogue, driver side.
  */
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -46,7 +46,7 @@ async function injectAll(pair: EnaPair, n: number): Promise<void> {
   await pair.settle();
 }
 
-/** The reset ran, its reason reached the device, and all is as it was. */
+/** Expects that the reset ran, its reason reached the device, and everything works as before. */
 async function recovered(pair: EnaPair, reason: number, counter: string): Promise<void> {
   pair.tamper = undefined;
   await seconds(pair, 2);
@@ -423,7 +423,7 @@ test("case-X9 an event that comes while the driver detaches rings no doorbell du
     write(register, value);
     if (register !== Register.DEV_CTL) return;
     inReset = value !== 0;
-    // The device's last event, whose interrupt was on its way when the reset began.
+    // The interrupt of the device's last event was in flight when the reset began.
     if (inReset) pair.session.pci.interrupt(0);
   });
   pair.tamper = dropInterrupt(0);

@@ -1,6 +1,6 @@
 /**
- * What goes wrong in the netmap support of the original ENA driver, by reading and by simulation,
- * and does not here: one test each, named after the function and the fault.
+ * Defects of the original ENA driver's netmap support, found by reading and by simulation, that
+ * ours does not have. One test for each, named after the function and the defect.
  */
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -36,13 +36,13 @@ const into = (n: number, length = 100): Uint8Array => numbered(n, length, MAC);
 const bytesOf = (frames: Uint8Array[]): Buffer[] => frames.map((f) => Buffer.from(f));
 const sent = (pair: NetmapPair): Buffer[] => pair.segment.map((f) => Buffer.from(f.bytes));
 
-/** The device's tx completions reach nobody. */
+/** Drops the device's tx completions. */
 const swallowTx = (pair: NetmapPair): void => {
   pair.tamper = (act) =>
     act.kind === "write" && act.type === RecordType.ENA_TX_CDESC ? [] : [act];
 };
 
-/** Slots for one frame in pieces of these lengths, flags as given. */
+/** Fills slots with one frame in pieces of these lengths; flags as given. */
 function fill(port: NmPort, frame: Uint8Array, pieces: readonly number[]): void {
   const ring = port.txRing(0);
   let slot = ring.head;
@@ -91,7 +91,7 @@ describe("attach and register", () => {
     expect(modes).toEqual(modes.map(() => RingMode.OFF));
     expect(pair.na.isOn).toBe(false);
     expect(pair.resets.at(-2)).toBe(ResetReason.DRIVER_INVALID_STATE);
-    // The stack has its interface back.
+    // The stack can use its interface again.
     await pair.arrive(into(1));
     expect(pair.inputs.length).toBe(1);
     expect(pair.send(out(2))).toBe(0);
@@ -286,7 +286,7 @@ describe("transmit", () => {
     let n = 0;
     while (putFrame(port, ring, out(n++, 9000))) port.txsync();
     expect(n).toBeLessThan(60);
-    // An application that keeps asking is no sign of life of the device.
+    // Syncs of the application don't count as a sign of life of the device.
     for (let i = 0; i < 12 && pair.adapter.devStats.total_resets === 0; i++) {
       port.txsync();
       await pair.second();
@@ -319,7 +319,7 @@ describe("transmit", () => {
     const ring = port.txRing(0);
     const frame = out(1, 300);
     const later = out(9, 200);
-    // The slot behind is not released: what stands in it is nobody's business.
+    // The slot after the packet is not released, so its content must not matter.
     fill(port, frame, [100, 100, 100]);
     ring.head = 1;
     ring.cur = 1;
@@ -345,7 +345,7 @@ describe("transmit", () => {
     port.txsync();
     expect(pair.tx().stats.bad_packet).toBe(1);
     expect(ring.space).toBe(SLOTS - 1);
-    // Its end belongs to it, and is not sent either.
+    // The packet's last slot belongs to it, and is not sent either.
     ring.setSlotFlags(ring.head, 0);
     ring.advance(ring.next(ring.head));
     expect(putFrame(port, ring, out(5))).toBe(true);
@@ -368,7 +368,7 @@ describe("transmit", () => {
     port.txsync();
     await pair.settle();
     port.txsync();
-    // Whole or not at all: the device refuses it, or the driver does.
+    // The frame is sent whole or not at all: the device or the driver refuses it.
     expect(pair.segment.filter((f) => f.bytes.length !== 17 * 4096)).toEqual([]);
     expect(port.txRing(0).space).toBe(SLOTS - 1);
     pair.check();
@@ -395,7 +395,7 @@ describe("transmit", () => {
       port.txsync();
       await pair.settle();
       expect(sent(pair)).toEqual(bytesOf([frame]));
-      // Fewer maps than slots: what a header swallowed comes back all the same.
+      // There are fewer maps than slots: the slots whose bytes went into the header come back too.
       port.txsync();
       pair.check();
       expect(pair.census()).toEqual(before);
@@ -421,7 +421,7 @@ describe("transmit", () => {
     port.txsync();
     expect(sent(pair)).toEqual(bytesOf([out(2)]));
     expect(pair.tx().stats.bad_packet).toBe(1);
-    // The application gets back what it gave.
+    // The application gets back the buffers that it gave.
     const all = Array.from({ length: SLOTS }, (__, i) => ring.bufIdx(i));
     expect(all.filter((i) => i === bufIdx).length).toBe(1);
     expect(all).not.toContain(own);
@@ -443,7 +443,7 @@ describe("transmit", () => {
     const ring = port.txRing(0);
     const frames = Array.from({ length: 40 }, (_, n) => out(n, 9000));
     for (const f of frames) expect(putFrame(port, ring, f)).toBe(true);
-    // The queue has no room for the last of them.
+    // The queue has no room for the last frames.
     const space = vi.spyOn(pair.tx().sq, "hasSpace");
     let left = 30;
     space.mockImplementation(() => left-- > 0);

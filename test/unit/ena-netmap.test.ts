@@ -115,14 +115,14 @@ describe("waiting", () => {
     expect(putFrame(port, port.txRing(0), out(2))).toBe(true);
     port.txsync();
     await pair.settle();
-    // netmap_reset takes what was not sent for sent; here it has a counter.
+    // netmap_reset treats unsent packets as sent; here a counter counts them.
     expect(sent(pair)).toEqual(bytesOf([out(2)]));
     expect(pair.tx().stats.dropped_unsent).toBe(1);
     expect(pair.adapter.ifnet.counters).toMatchObject({ opackets: 1, oqdrops: 1 });
   });
 });
 
-/** Traffic in both directions, and not one buffer more or less. */
+/** Sends traffic in both directions, and expects the same number of buffers as before. */
 async function works(pair: NetmapPair, port: NmPort, n: number): Promise<void> {
   const from = pair.segment.length;
   await pair.arrive(into(n, 5000), into(n + 1));
@@ -141,7 +141,7 @@ test("an application survives 100 resets and a device restart with its rings ope
   const before = pair.census();
   for (let i = 0; i < 100; i++) {
     await works(pair, port, 2 * i);
-    // In flight both ways when the reset comes.
+    // Frames are in flight in both directions when the reset comes.
     for (const length of [100, 9000]) putFrame(port, port.txRing(0), out(i, length));
     port.txsync();
     pair.inject(into(i, 3000));
@@ -226,7 +226,7 @@ test("the driver goes while a port is open: errors for the application, no buffe
   await pair.close(port);
   expect(pair.netmap.memory.badFrees).toBe(0);
   expect(pair.netmap.memory.buffers.objFree).toBe(8192 - 2);
-  // The name is free again, for the same driver or another.
+  // The same driver, or another, can use the name again.
   await pair.start();
   await works(pair, await pair.open(), 5);
 });

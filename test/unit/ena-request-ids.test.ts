@@ -14,7 +14,7 @@ test("case-W1 a set of ids holds each of 65,536 apart from its neighbours", () =
 });
 
 test("case-W1 receive ids agree with a model that keeps a number for each id, and fit their bound", () => {
-  // An id is free again for descriptors from the tail on at which it was completed.
+  // An id is free for descriptors from the tail position at its completion on.
   const step = fc.record({
     kind: fc.constantFrom("announce" as const, "take" as const, "complete" as const),
     id: fc.oneof(fc.nat(3), fc.constantFrom(65_535, 4096, 40), fc.nat(0xffff)),
@@ -28,7 +28,7 @@ test("case-W1 receive ids agree with a model that keeps a number for each id, an
       fc.array(step, { maxLength: 200 }),
       (depth, pool, steps) => {
         const ids = new RxIds(depth + pool);
-        /** Ids announced and not taken, ids taken and not completed. */
+        /** Ids announced but not taken, and ids taken but not completed. */
         const ring: number[] = [];
         const held: number[] = [];
         const freeFrom = new Map<number, number>();
@@ -42,7 +42,8 @@ test("case-W1 receive ids agree with a model that keeps a number for each id, an
               const next = ring.shift()!;
               const free = taken >= (freeFrom.get(next) ?? 0);
               const found = ids.take(next);
-              // The first id that is used twice is found; the model knows more than we keep of it after.
+              // The first id that is used twice is found. After that the model knows more than our
+              // bounded table.
               if (!told) same &&= found === free;
               told ||= !free;
               taken++;
@@ -63,7 +64,7 @@ test("case-W1 receive ids agree with a model that keeps a number for each id, an
 });
 
 test("case-W1 32-bit counts of descriptors wrap without a false report", () => {
-  // As after 2^32 - 2 descriptors.
+  // The state after 2^32 - 2 descriptors.
   const ids = new RxIds(8, 0xffff_fffe);
   const free: boolean[] = [];
   for (let i = 0; i < 6; i++) {
@@ -73,10 +74,10 @@ test("case-W1 32-bit counts of descriptors wrap without a false report", () => {
   expect(free).toEqual([true, true, true, true, true, true]);
   ids.take(7);
   ids.complete(7, 1);
-  // Announced before the completion: still the device's.
+  // This descriptor was announced before the completion, so the id still belonged to the device.
   expect(ids.take(7)).toBe(false);
 
-  // The number from which the id is free lies behind the wrap, and this descriptor before it.
+  // The id is free from a position after the wrap; this descriptor is before it.
   const across = new RxIds(8, 0xffff_fffe);
   across.take(7);
   across.complete(7, 3);

@@ -1,6 +1,6 @@
 /**
- * The walk of a frame: TAP, driver, device, switch, device, driver, TAP. Each of the three processes
- * on the way parses its headers once. Here the three are one process, so the parses add up.
+ * The path of a frame: TAP, driver, device, switch, device, driver, TAP. Each of the three
+ * processes on the path parses the headers once. Here all are one process, so the parses add up.
  */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EnaDriver } from "../../frontend/ena/index.ts";
@@ -55,7 +55,7 @@ beforeEach(async () => {
   stack.defer(() => device.close());
   ena = stack.use(await host(device.port, "ena"));
   xen = stack.use(await host(device.port, "xen"));
-  // Until the switch knows both, frames flood; until both have buffers, they are dropped.
+  // Frames flood until the switch knows both hosts, and are dropped until both have buffers.
   await meet(ena, xen);
   await meet(xen, ena);
 });
@@ -76,7 +76,7 @@ async function meet(from: Host, to: Host): Promise<void> {
     greet(60);
     return has(60) || undefined;
   });
-  // Frames stay in order: when the last has come, nothing is under way.
+  // Frames stay in order: when the last one has arrived, none is in flight.
   greet(61);
   await eventually("the last of them", () => has(61) || undefined);
   to.tap.sent.length = 0;

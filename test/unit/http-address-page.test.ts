@@ -8,7 +8,7 @@ import { statusWith } from "../support/status.ts";
 const macOf = (n: number): string => `02:00:00:00:${hex(n >> 8)}:${hex(n)}`;
 const hex = (n: number): string => (n & 0xff).toString(16).padStart(2, "0");
 
-/** The address table of `count` addresses, learned in a random-looking order, behind port 0. */
+/** A table of `count` addresses behind port 0, learned in a random-looking order. */
 function tableOf(count: number) {
   const macs = new MacTable({ ageMs: 1e6, perPort: 2 ** 16 });
   for (let i = 0; i < count; i++) macs.learn(0x0200, (i * 7919) % count, 0, 0);

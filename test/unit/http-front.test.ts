@@ -1,4 +1,4 @@
-/** One connection at the device's port, from its first byte to its end, in this process. */
+/** One connection to the device's port, from its first byte to its end, in this process. */
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
@@ -16,7 +16,7 @@ let front: Front;
 let page: Page;
 let port: number;
 let sockets: Socket[];
-/** Milliseconds that the clock is ahead. */
+/** Milliseconds by which the clock is ahead. */
 let ahead: number;
 
 beforeEach(async () => {
@@ -44,7 +44,7 @@ afterEach(async () => {
   await front.close(0);
 });
 
-/** A client that says its end when it likes, and no sooner. */
+/** A client that ends its side only when the test says so. */
 async function client(text: string): Promise<{ socket: Socket; said: () => string }> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
   sockets.push(socket);
@@ -74,7 +74,7 @@ it("a client that half-closes behind its request has its answer", async () => {
   const { socket, said } = await client(REQUEST);
   socket.end();
   await eventually("the page", () => (holds().pages === 1 ? true : undefined));
-  // Its end is there by now: it came with the request, or the next turns bring it.
+  // The client's end has arrived by now: with the request, or in the next turns.
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
   answer();
   await once(socket, "end");

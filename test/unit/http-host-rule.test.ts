@@ -19,7 +19,7 @@ describe("the target of a request", () => {
     ["/status", "Evil.Example.", "evil.example", "/status", ""],
     ["//status", "a", "a", "//status", ""],
     ["*", "a", "a", "*", ""],
-    // The target's host counts, and the header's does not.
+    // The host in the target counts, and the header's does not.
     ["http://lab.test:7700/status?x", "evil.example", "lab.test", "/status", "x"],
     ["HTTP://127.0.0.1", "evil.example", "127.0.0.1", "/", ""],
     ["ws://[::1]:1?q", "evil.example", "[::1]", "/", "q"],

@@ -61,7 +61,7 @@ it("attack-S1: a long making is followed by a longer pause, and never runs twice
     await vi.advanceTimersByTimeAsync(50);
   }
   expect(most).toBe(1);
-  // 100 ms of making, 1000 ms of pause.
+  // Each value takes 100 ms to make, followed by a pause of 1000 ms.
   expect(made).toBe(5);
 });
 

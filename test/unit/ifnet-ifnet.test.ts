@@ -1,4 +1,4 @@
-/** The interface before anything is attached to it, and its link state. */
+/** The interface without handlers, and its link state. */
 import { expect, it } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Csum, Mbuf, MbufPool, mCopyData, mLength } from "../../frontend/net/mbuf.ts";
 
-/** Puts `tail` behind the chain of `head`. */
+/** Appends `tail` to the chain of `head`. */
 function append(head: Mbuf, tail: Mbuf): void {
   let last = head;
   while (last.next !== undefined) last = last.next;

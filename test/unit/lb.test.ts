@@ -1,4 +1,4 @@
-/** lb: which frames belong to one flow, and so to one pipe. */
+/** lb: frames of one flow go to one pipe. */
 import { describe, expect, test } from "vitest";
 import { Control, Counts } from "../../frontend/apps/app.ts";
 import { FlowHash } from "../../frontend/apps/lb/flow-hash.ts";
@@ -19,7 +19,7 @@ const udp = (sourcePort: number, more: TcpOptions = {}): Buffer =>
     buildPacket({ protocol: 17, sourcePort, payload: new Uint8Array(1200).fill(7), ...more }).bytes,
   );
 
-/** The datagram in fragments of at most `most` bytes of payload, first to last. */
+/** The datagram in fragments of at most `most` bytes of payload, in order. */
 function fragments4(whole: Buffer, id: number, most = 400): Buffer[] {
   const header = Buffer.from(whole.subarray(ETHER, ETHER + 20));
   const data = whole.subarray(ETHER + 20);
@@ -63,7 +63,7 @@ const outerIp = (protocol: number, inner: Buffer): Buffer => {
   return Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]), ip, inner]);
 };
 
-/** In GRE: flags as given, with the words that they announce. `frame`: with its Ethernet header. */
+/** The frame in GRE, with these flags and their words. `bridged` keeps the Ethernet header. */
 const inGre = (frame: Buffer, flags = 0, bridged = false): Buffer => {
   const words = [0x8000, 0x2000, 0x1000].filter((flag) => (flags & flag) !== 0).length;
   const gre = Buffer.alloc(4 + 4 * words, 0xa5);
@@ -72,7 +72,7 @@ const inGre = (frame: Buffer, flags = 0, bridged = false): Buffer => {
   return outerIp(47, Buffer.concat([gre, bridged ? frame : frame.subarray(ETHER)]));
 };
 
-/** The same packet the other way: MACs, addresses, ports. */
+/** The same packet in the other direction: MACs, addresses and ports swapped. */
 function reversed(frame: Buffer, l3: number, v6: boolean): Buffer {
   const back = Buffer.from(frame);
   const swap = (a: number, b: number, n: number): void => {
@@ -92,7 +92,7 @@ const hashOf = (frame: Uint8Array, cuts: readonly number[] = []): number => {
   flow.look(frameOf(frame, cuts));
   return flow.hash;
 };
-/** How many of four pipes get some of the flows. */
+/** Number of pipes, of four, that get some of the flows. */
 const pipesOf = (frames: readonly Uint8Array[]): number =>
   new Set(frames.map((frame) => hashOf(frame) % 4)).size;
 
@@ -163,7 +163,7 @@ describe("flows inside a tunnel", () => {
       hashOf(udp(1000, { v6: true })),
     );
     expect(hashOf(inGre(inGre(udp(1000))))).toBe(expected);
-    // Deeper than anybody looks: one pipe, no throw.
+    // Nested deeper than lb parses: one pipe, and nothing is thrown.
     let deep = udp(1000);
     for (let n = 0; n < 20; n++) deep = inGre(deep);
     expect(hashOf(deep)).toBe(hashOf(inGre(inGre(inGre(inGre(inGre(udp(7))))))));
@@ -182,7 +182,8 @@ test("many flows reach every pipe, whatever differs in them", () => {
   expect(pipesOf(PORTS.map((port) => udp(port)))).toBe(4);
   const addresses = PORTS.map((n) => {
     const frame = udp(1000);
-    // Both addresses change alike, as in a test network: their difference is always the same.
+    // Both addresses change by the same amount, as in a test network, so their difference is
+    // constant.
     frame[ETHER + 15] = n & 0xff;
     frame[ETHER + 19] = n & 0xff;
     return frame;
@@ -193,8 +194,8 @@ test("many flows reach every pipe, whatever differs in them", () => {
 const PIPES = 4;
 
 /**
- * What each pipe gets of the frames. They are there before lb begins, so that no time passes
- * between them; or a turn of lb's is between two of them where `turn` says so.
+ * The frames that each pipe gets. All frames are there before lb begins, so that no time passes
+ * between them; where `turn` returns true, lb runs a turn in between.
  */
 async function sharedOut(frames: readonly Buffer[], turn?: () => boolean): Promise<Uint8Array[][]> {
   const netmap = new Netmap();
@@ -238,7 +239,7 @@ async function sharedOut(frames: readonly Buffer[], turn?: () => boolean): Promi
   return got;
 }
 
-/** The pipe that got each frame, by its bytes; -1: none. */
+/** The pipe that got each frame, by its bytes; -1 for none. */
 const pipeOf = (got: readonly Uint8Array[][], frame: Buffer): number =>
   got.findIndex((frames) => frames.some((some) => frame.equals(some)));
 
@@ -276,8 +277,8 @@ describe("fragments", () => {
     }
   });
 
-  // A datagram in fragments, each in a tunnel; the tunnel of one of them is cut once more. Ports
-  // are in the first piece of the first fragment only.
+  // A datagram in fragments, each in a tunnel; one tunnel packet is fragmented again. Only the
+  // first piece of the first fragment has ports.
   const nested = (port: number) => {
     const whole = udp(port);
     const [first, ...later] = fragments4(whole, port).map((frame) => inGre(frame));
@@ -315,7 +316,7 @@ describe("fragments", () => {
       });
       const got = await sharedOut(flows.flatMap(({ all }) => all));
       for (const { all } of flows) onePipe(got, all);
-      // The inner datagram never gets its first fragment, and its other fragments still stay together.
+      // The first fragment of the inner datagram is missing, and the others still go to one pipe.
       const alone = await sharedOut(flows.flatMap(({ pieces }) => pieces));
       for (const { pieces } of flows) onePipe(alone, pieces);
     },
@@ -326,7 +327,7 @@ describe("fragments", () => {
     `case-X8 fragments of a flow and its whole datagrams are in one pipe, %s (seed ${seed})`,
     async (order) => {
       const random = new Random(seed);
-      // Frames tell their flow in the destination MAC, which no hash of IP looks at.
+      // Frames carry their flow in the destination MAC, which no hash of IP reads.
       const all: Buffer[] = [];
       let id = 1;
       for (let n = 0; n < 24; n++) {

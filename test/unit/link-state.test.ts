@@ -1,4 +1,6 @@
-/** The state record of a link: what is told, in the tracer's words, and what is read of bad bytes. */
+/**
+ * The state record of a link: its content, as the tracer prints it, and the reading of bad bytes.
+ */
 
 import { describe, expect, it } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
@@ -42,7 +44,7 @@ it("the bytes are those of the protocol page", () => {
   });
   const expected = [
     "1000 0000 04000000 8000 0200", // ENA_LLQ
-    "1100 0000 20000000 05 02 0100 0100 0000", // ENA_RING, requests told
+    "1100 0000 20000000 05 02 0100 0100 0000", // ENA_RING, with requests
     "0070000000000000 08000000 1000 0900 04100000 00000000",
     "1200 0000 0c000000 05 00 0100 0300 bc9a78563412", // ENA_REQUEST
   ];

@@ -66,7 +66,8 @@ describe("sums", () => {
 
   it("come from the SIMD module where the engine has it", () => {
     const wasm = instantiateSum();
-    // Every processor these tests run on has it; a module that does not validate would hide here.
+    // All processors that run these tests support it; without this check an invalid module would go
+    // unnoticed.
     expect(wasm).toBeDefined();
     wasm!.memory.set(Uint8Array.of(1, 2, 3, 4), 16);
     expect(wasm!.sum(16, 32)).toBe(0x0201 + 0x0403);

@@ -65,7 +65,7 @@ describe("MAC addresses", () => {
       }
     }
     expect(seen.size).toBe(4000);
-    // The border between segment and name is part of what is hashed.
+    // The boundary between segment and name is hashed too.
     expect(macFromName("bc", "a")).not.toEqual(macFromName("c", "ab"));
   });
 });

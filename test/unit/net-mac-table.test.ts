@@ -30,7 +30,7 @@ describe("MacTable", () => {
     expect(table.size).toBe(1);
     table.sweep(1501);
     expect([table.size, table.learnedBy(3), table.aged]).toEqual([0, 0, 1]);
-    // Found by its next frame only after it is too old: new, not a move.
+    // The entry was too old when the next frame came, so the address is new and has not moved.
     table.learn(...mac(1), 3, 2000);
     expect(table.learn(...mac(1), 4, 4000)).toBe(Learned.NEW);
     expect([table.moves, table.learnedBy(3), table.learnedBy(4)]).toEqual([0, 0, 1]);
@@ -42,7 +42,7 @@ describe("MacTable", () => {
     for (let i = 1; i <= FLAP_MOVES; i++) {
       expect(table.learn(...mac(1), i % 2, i)).toBe(Learned.MOVED);
     }
-    // Port 0 had it first: it takes the address back, and keeps it.
+    // Port 0 had the address first, so it gets it back and keeps it.
     expect(table.learn(...mac(1), 0, 99)).toBe(Learned.MOVED);
     expect(table.learn(...mac(1), 1, 100)).toBe(Learned.DAMPED);
     expect(table.lookup(...mac(1), 100)).toBe(0);
@@ -66,7 +66,7 @@ describe("MacTable", () => {
       table.learn(...mac(1), owner, now + 10);
     }
     expect(stolen).toBeLessThanOrEqual(FLAP_MOVES);
-    // The thief stops: nothing stays with it.
+    // After the thief has stopped, the address stays with its owner.
     expect(table.lookup(...mac(1), 60_000)).toBe(owner);
   });
 
@@ -96,7 +96,7 @@ describe("MacTable", () => {
     table.learn(...mac(1), 1, 1);
     table.forgetPort(0);
     for (let i = 0; i < FLAP_MOVES; i++) table.learn(...mac(1), i % 2, 2 + i);
-    // Port 1 is the older owner now.
+    // Port 1 is the owner now, because it is older.
     expect(table.learn(...mac(1), 0, 50)).toBe(Learned.DAMPED);
     expect(table.lookup(...mac(1), 50)).toBe(1);
   });
@@ -113,7 +113,7 @@ describe("MacTable", () => {
     const table = new MacTable({ ageMs: 1e6, perPort: 1000 });
     const [owner, thief, crowd] = [3, 5, 7];
     const began = 100_000;
-    // Of address 1 the thief has the last word, of address 2 its owner.
+    // The thief sends last for address 1, the owner for address 2.
     for (const address of [1, 2]) {
       table.learn(...mac(address), owner, began);
       for (let i = 1; i <= FLAP_MOVES - 1 + address; i++) {
@@ -149,7 +149,7 @@ describe("MacTable", () => {
       (port, i) => port !== 100 + i,
     );
     expect(lost).toEqual([]);
-    // They leave, and the others' room is what it was.
+    // When they leave, the others have as much room as before.
     for (let i = 0; i < 512; i++) table.forgetPort(100 + i);
     for (let i = 5000; i < 9000; i++) table.learn(...mac(i), i % 64, 0);
     expect(table.size).toBeLessThanOrEqual(1024);
@@ -161,7 +161,7 @@ describe("MacTable", () => {
     expect(table.size).toBe(8);
     let pinned = 0;
     for (let i = 0; i < 4096; i++) if (table.addStatic(0x0600, i, 2)) pinned++;
-    // All slots of the smallest table, and no more.
+    // All slots of the smallest table.
     expect(pinned).toBe(256);
     expect(table.learnedBy(1)).toBe(0);
   });
@@ -209,7 +209,7 @@ describe("MacTable", () => {
   });
 
   it("fault-I10 refuses what its full bucket can't take, evicting nobody", () => {
-    // With 64 entries in 32 buckets of 8, one seed in a hundred or so overfills a bucket.
+    // With 64 entries in 32 buckets of 8, about one seed in a hundred overfills a bucket.
     let refused = 0;
     for (let n = 0; n < 2000 && refused === 0; n++) {
       const seed = Math.imul(n, 0x9e37_79b1);

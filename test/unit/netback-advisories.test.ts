@@ -1,4 +1,4 @@
-/** Xen's security advisories whose rules concern a network backend, each by its number. */
+/** Xen's security advisories about network backends, one test for each number. */
 
 import { expect, test } from "vitest";
 import { Verdict } from "../../device/switch/port.ts";
@@ -119,11 +119,11 @@ test("XSA-332 spurious events wait longer and longer, honest ones never", () => 
 
 test("XSA-374 disabled is entered once, and no work is done after", async () => {
   const guest = FakeGuest.connected({ queues: 2, control: true });
-  // Queue 1 has a packet that waits for a read, queue 0 a good one ahead of a fatal one.
+  // In queue 1 a packet waits for a read; in queue 0 a good packet precedes a fatal one.
   guest.send(pieces(3), { queue: 1, push: false });
   const late = guest.memory.reads.slice();
   guest.onFatal = () => {
-    // Whoever is told takes the interface down at once, from within.
+    // The handler takes the interface down at once, within the call.
     guest.netback.disconnect();
     guest.netback.disconnect();
   };
@@ -187,7 +187,7 @@ test("XSA-392 one slot at a time, for packets of two, is no progress", () => {
     netback.tick(host.clock.now());
   }
   expect(netback.snapshot()).toMatchObject({ stalled: true });
-  // Nor does one slot bring the carrier back.
+  // A single slot does not restore the carrier either.
   guest.queue().rx.publish();
   netback.batchEnd();
   expect(netback.snapshot()).toMatchObject({ stalled: true });
@@ -237,7 +237,7 @@ test("XSA-424 a drop leads nowhere that leads back to it", () => {
   const { switchPort } = guest.host;
   const frame = frameOf(pattern(9000));
   let drops = 0;
-  // Who hears of a drop tries again at once.
+  // The drop handler delivers again at once.
   switchPort.drop = () => {
     drops++;
     guest.netback.deliver(frame);
@@ -285,7 +285,7 @@ test("XSA-448 a piece of no bytes in a packet that is held or read", async () =>
   const guest = FakeGuest.connected();
   guest.host.switchPort.verdict = Verdict.HELD;
   const nothing = new Uint8Array(0);
-  // One without a grant, one with a grant that must not stay in use.
+  // One piece without a grant, and one whose grant must not stay in use.
   guest.send([piece(60), { bytes: nothing, gref: 9999 }, { bytes: nothing }, piece(60)], {
     push: false,
   });

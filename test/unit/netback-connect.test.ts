@@ -4,7 +4,7 @@ import { index32 } from "../../shared/ring/index32.ts";
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
 import { FakeGuest, GUEST } from "../support/fake-guest.ts";
 
-/** A guest that made everything for two queues and a control ring, and is not connected. */
+/** A guest with rings for two queues and a control ring, not connected. */
 function prepared(): FakeGuest {
   const guest = new FakeGuest({ queues: 2, control: true });
   guest.connect();
@@ -26,7 +26,7 @@ describe("a key that does not do is named, and everything is undone", () => {
   const wrong: [string, (guest: FakeGuest) => NetbackConfig][] = [
     ["queue-1/tx-ring-ref", (g) => withQueue(g, { txRingRef: 9999 })],
     ["queue-1/rx-ring-ref", (g) => withQueue(g, { rxRingRef: 0xffff_ffff })],
-    // A page that is granted, and no coherent memory.
+    // A granted page that is not coherent memory.
     ["queue-1/rx-ring-ref", (g) => withQueue(g, { rxRingRef: g.grant(g.newFrame()) })],
     [
       "queue-1/tx-ring-ref",

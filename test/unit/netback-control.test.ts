@@ -28,7 +28,7 @@ function words(...values: number[]): Uint8Array {
   return bytes;
 }
 
-/** One request with numbers only, and its answer. */
+/** Sends one request with numbers only. Returns its answer. */
 function ask(guest: FakeGuest, type: number, data0 = 0, data1 = 0, data2 = 0) {
   guest.ask({ id: 7, type, data0, data1, data2 });
   const [answer, ...more] = guest.answers();
@@ -38,7 +38,7 @@ function ask(guest: FakeGuest, type: number, data0 = 0, data1 = 0, data2 = 0) {
   return answer!;
 }
 
-/** ... with bytes in a page, pushed. */
+/** Like `ask`, with bytes in a pushed page. */
 function askWith(guest: FakeGuest, type: number, bytes: Uint8Array, data1: number, data2 = 0) {
   const gref = guest.buffer(bytes);
   if (bytes.length > 0) guest.memory.push(gref * PAGE, bytes.length);
@@ -92,7 +92,7 @@ test("XSA-270 a mapping outside the table, in whatever arithmetic, is refused an
     [4, 0xffff_ffff, 5],
     [4, 1, 0xffff_ffff],
     [4, 0xffff_ffff, 0xffff_ffff],
-    [4, 0x4000_0000, 0], // times four bytes is zero in 32 bits
+    [4, 0x4000_0000, 0], // times four bytes gives zero in 32 bits
     [4, 0x8000_0000, 0x8000_0000],
   ];
   for (const [size, count, offset] of table) {

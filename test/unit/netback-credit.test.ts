@@ -123,7 +123,7 @@ test("a queue that waits for credit is disconnected without a trace", () => {
   guest.host.clock.advance(1e9);
   guest.netback.tick(guest.host.clock.now());
   expect(guest.host.switchPort.frames).toEqual([]);
-  // The rate belongs to the interface, not to the connection.
+  // The rate belongs to the interface and survives a reconnect.
   guest.connect();
   guest.send(packet(1000));
   expect(guest.sent().length).toBe(0);

@@ -1,6 +1,4 @@
-/**
- * A frontend that breaks the rules, one row of the table of what is done about it a test.
- */
+/** A frontend that breaks the rules: one test for each row of the table of consequences. */
 import { describe, expect, test } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
 import { busAddress } from "../../shared/wire/records.ts";

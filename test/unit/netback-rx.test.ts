@@ -11,7 +11,7 @@ import { buildPacket, frameOf, plainSum, pseudoHeader } from "../support/packets
 const pattern = (length: number, seed = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
 
-/** As the switch does it: one frame, then the end of the burst. */
+/** Delivers frames as the switch does: each frame, then the end of the burst. */
 function give(guest: FakeGuest, ...frames: Frame[]): (DropReason | undefined)[] {
   const reasons = frames.map((frame) => guest.netback.deliver(frame));
   guest.netback.flush();
@@ -59,7 +59,7 @@ describe.each([
     expect(got.map((p) => p.statuses)).toEqual([[60], [4096, 4096, 808]]);
     expect(got.map((p) => p.flags)).toEqual([0, RxFlag.MORE_DATA]);
     expect(guest.memory.violations).toEqual([]);
-    // A copy begins and ends within its batch: nobody is told of a use.
+    // A copy begins and ends within its batch, so no use count is sent.
     expect(posted.filter((p) => p.kind === "use")).toEqual([]);
   });
 });
@@ -90,7 +90,7 @@ describe("too few slots", () => {
 
   test("facts of a frame wait with it, also round the end of the memory it waits in", () => {
     const guest = FakeGuest.connected();
-    // Eight of these nearly fill the queue, so each turn goes round its end once.
+    // Eight of these frames nearly fill the queue, so each turn wraps around its end once.
     for (let turn = 0; turn < 3; turn++) {
       for (let i = 0; i < 8; i++) {
         expect(give(guest, superFrame(63_000 + i, i % 2 === 1))).toEqual([undefined]);
@@ -135,7 +135,7 @@ describe("too few slots", () => {
     fill();
     expect((queued + 1) * 9000).toBeLessThanOrEqual(512 * 1024);
     expect((queued + 2) * 9000).toBeGreaterThan(512 * 1024);
-    // The oldest goes out, and the next has waited for no time: it is a burst again.
+    // The oldest frame is sent. The next has not waited yet, so a burst is accepted again.
     guest.postRx(3);
     expect(guest.received().length).toBe(1);
     expect(give(guest, frame)).toEqual([undefined]);
@@ -231,7 +231,7 @@ describe("holding", () => {
     guest.host.writable = true;
     guest.netback.writableAgain();
     expect(guest.received().map(({ bytes }) => bytes.length)).toEqual([1514, 1514, 98]);
-    // A guest that is late is another matter.
+    // Here the guest is late, not the link.
     guest.host.clock.advance(1000);
     expect(guest.netback.deliver(big)).toBeUndefined();
   });

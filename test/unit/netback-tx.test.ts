@@ -11,7 +11,7 @@ import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
 const pattern = (length: number, seed = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
 
-/** Promises, and what they put off to the next turn of the event loop. */
+/** Runs promises, and work deferred to the next turn of the event loop. */
 async function turn(): Promise<void> {
   await settle();
   await settle();
@@ -52,10 +52,10 @@ describe.each([
     expect(done.map((d) => d.status)).toEqual([0, 0, 0, 0]);
     expect(guest.memory.pushes.live).toBe(0);
     const types = guest.takePosted().map((p) => (p.kind === "write" ? p.type : p.kind));
-    // The ring's end cuts what is written in two.
+    // The write is split at the end of the ring.
     const slots = types.filter((type) => type === RecordType.XEN_TX_RSP);
     expect(slots.length).toBe(start === 0 ? 1 : 2);
-    // Slots, then the index, then the event.
+    // Order: slots, then the index, then the event.
     expect(types.lastIndexOf(RecordType.XEN_TX_RSP)).toBeLessThan(
       types.lastIndexOf(RecordType.XEN_RING_INDEX),
     );
@@ -81,7 +81,7 @@ test("the ring goes round many times with everything answered", () => {
 test("an event is only sent when the guest asked for one, and one is asked of it when idle", () => {
   const guest = FakeGuest.connected();
   const { tx } = guest.queue();
-  tx.arm(tx.rspCons); // Behind us: passed long ago.
+  tx.arm(tx.rspCons); // An index already passed.
   guest.takePosted();
   guest.send([{ bytes: pattern(60) }]);
   expect(guest.takePosted().filter((p) => p.kind === "event")).toEqual([]);
@@ -114,7 +114,7 @@ test("requests that crossed with the wish for an event are taken when their batc
   const guest = FakeGuest.connected();
   guest.post([{ bytes: pattern(60) }]);
   guest.queue().tx.publish();
-  // No event: the guest had not heard of our wish when it looked.
+  // No event: the guest published before it saw our request for one.
   guest.netback.batchEnd();
   expect(statuses(guest)).toEqual([NetifStatus.OKAY]);
 });
@@ -171,7 +171,7 @@ test("a held packet pins its grants until there is room, and keeps its bytes", a
   expect(statuses(guest)).toEqual([]);
   expect(guest.inUse).toContain(grefs[0]);
   expect(guest.end(grefs[0]!)).toBe(false);
-  // The message that brought the bytes is used again.
+  // The transport reuses the message's memory.
   guest.memory.reuseMessage();
   port.verdict = Verdict.DONE;
   port.onReady?.();
@@ -221,7 +221,7 @@ describe("offloads", () => {
   ] as const)("a blank checksum of %s becomes a fact of the frame", (_name, kind, offset) => {
     const guest = FakeGuest.connected();
     const built = buildPacket({ ...kind, checksum: "partial", payload: pattern(200) });
-    // The header cut in two, in awkward places.
+    // The header is cut in two, at awkward places.
     guest.send(
       [
         { bytes: built.bytes.subarray(0, 20) },

@@ -1,6 +1,6 @@
 /**
- * Defects of the original netfront and of its rewrite under review that are not copied: one test for
- * each, named after it.
+ * Defects of the original netfront, and of its rewrite under review, that ours does not have. One
+ * test for each, named after the defect.
  */
 
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -69,7 +69,7 @@ describe("the pool of maps", () => {
 });
 
 describe("setting up queues", () => {
-  /** Lets `n` maps be made, and no more. */
+  /** Lets only `n` maps be created. */
   function shortOfMaps(n: number): void {
     const real = XenDmaTag.prototype.createMap;
     let made = 0;
@@ -121,7 +121,7 @@ describe("setting up queues", () => {
     const pair = new XenPair({ queues: 2 });
     await expect(pair.attach()).rejects.toThrow("map refused");
     vi.restoreAllMocks();
-    // Everything that walks the queues finds none.
+    // No queue is left for the functions that walk over all queues.
     pair.driver.batchApplied();
     pair.driver.tick();
     pair.driver.linkLost();
@@ -226,7 +226,7 @@ describe("receive", () => {
     expect(pair.inputs).toEqual([]);
     expect(pair.driver.ifnet.counters.ierrors).toBe(1);
     await receive(pair, frame(5000, 2, MAC));
-    // inputOf compares the header's length with what the chain holds.
+    // inputOf compares the header's length with the chain's.
     expect(pair.inputs.map((input) => input.bytes.length)).toEqual([5000]);
     expect(violations(pair)).toEqual([]);
   });
@@ -236,7 +236,7 @@ describe("receive", () => {
     let nested = 0;
     pair.onInput = (m) => {
       m.free();
-      // The ring is in order: the stack may use the driver as it likes.
+      // The ring is consistent, so the stack may call the driver.
       expect(violations(pair)).toEqual([]);
       if (nested++ === 0) pair.driver.batchApplied();
       expect(pair.send(frame(60))).toBe(0);
@@ -308,7 +308,7 @@ describe("disconnecting", () => {
     await pair.settle();
     expect(pair.info.grants.quarantined).toBe(1);
     expect(pair.counter("quarantined_maps")).toBe(1);
-    // The use ends: reference and page are free.
+    // The use ends, so reference and page are free.
     pair.hypervisor.onGrantUse(reference, -1, -1);
     expect(pair.info.grants.quarantined).toBe(0);
     expect(referencesInUse(pair)).toBe(0);

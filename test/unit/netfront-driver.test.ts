@@ -1,4 +1,4 @@
-/** netfront against the device's netback, in one process: connect, frames both ways, coming and going. */
+/** netfront against the device's netback, in one process: connect, frames both ways, detach. */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
@@ -10,7 +10,7 @@ import { XenPair } from "../support/pair.ts";
 import { sameBytes } from "../support/same.ts";
 import { backendViolations, referencesInUse, violations } from "../support/xen-invariants.ts";
 
-/** A TCP super-frame as a TAP has it, asking to be cut. */
+/** A TCP super-frame as a TAP delivers it, to be segmented. */
 function superFrame(pair: XenPair, bytes: number, v6 = false): { m: Mbuf; bytes: Uint8Array } {
   const built = buildPacket({
     v6,
@@ -70,7 +70,7 @@ describe("connecting", () => {
 
   test("a backend that never answers is a sentence, and nothing is left", async () => {
     const pair = new XenPair({ driver: { connectMs: 20 } });
-    // No event of the store arrives.
+    // Drops the store's events.
     pair.tamper = (act) => (act.kind === "xenstore" && act.bytes[0] === 15 ? [] : [act]);
     await expect(pair.attach()).rejects.toThrow(
       "the backend did not offer a connection: its state is Unknown",
@@ -260,7 +260,7 @@ describe("sending", () => {
     sameBytes(shown.subarray(5000), new Uint8Array(shown.length - 5000));
     await pair.settle();
     expect(pair.segment[0]?.bytes).toEqual(bytes);
-    // The page is used again for less: nothing of the longer packet shows.
+    // The page is reused for a shorter packet, and must hold nothing of the longer one.
     expect(pair.send(frame(60, 5))).toBe(0);
     const again = txq.bounce.find((page) => page?.[59] === frame(60, 5)[59]);
     sameBytes(again!.subarray(60), new Uint8Array(again!.length - 60));

@@ -17,7 +17,7 @@ import { buildPacket } from "../support/packets.ts";
 import { XenPair } from "../support/pair.ts";
 import { freeIds, violations } from "../support/xen-invariants.ts";
 
-/** Slots of a ring, and those that stay free for the largest packet. */
+/** Slots of a ring, and slots kept free for the largest packet. */
 const SLOTS = 256;
 const ROOM = 20;
 
@@ -28,7 +28,7 @@ function counted(pair: XenPair, half: "tx" | "rx"): Record<string, number> {
   return Object.fromEntries(Object.entries(counters).filter(([, n]) => n !== 0));
 }
 
-/** Forgets the counters so far. */
+/** Resets the counters. */
 function forget(pair: XenPair): void {
   for (const stats of [...pair.info.txStats, ...pair.info.rxStats]) {
     for (const name of Object.keys(stats)) Object.assign(stats, { [name]: 0 });
@@ -38,7 +38,7 @@ function forget(pair: XenPair): void {
 async function started(options: ConstructorParameters<typeof XenPair>[0] = {}): Promise<XenPair> {
   const pair = await XenPair.started(options);
   await pair.settle();
-  // Announcements of the connection.
+  // Removes the announcements of the connection.
   pair.segment.length = 0;
   forget(pair);
   pair.sent.length = 0;
@@ -46,7 +46,7 @@ async function started(options: ConstructorParameters<typeof XenPair>[0] = {}): 
 }
 
 describe("transmit", () => {
-  /** The requests since `from`: offset, flags, size; of extra info its size and type. */
+  /** The requests since `from`: offset, flags, size; for extra info its size and type. */
   function requests(pair: XenPair, from: number): (readonly number[])[] {
     const ring = pair.txq().ring!;
     let isExtra = false;
@@ -62,7 +62,7 @@ describe("transmit", () => {
     });
   }
 
-  /** A packet in pieces at these places of buffers of their own. */
+  /** A packet in pieces, each at this offset of a buffer of its own. */
   function pieces(pair: XenPair, ...places: [at: number, length: number][]): Mbuf {
     const bytes = places.map(([, length], i) => frame(length, i));
     const m = pair.mbuf(...bytes);
@@ -140,7 +140,7 @@ describe("transmit", () => {
     return m;
   }
 
-  // Flags: 1 the checksum is blank, 2 the data is right, 8 extra info behind.
+  // Flags: 1 the checksum is blank, 2 the data is valid, 8 extra info follows.
   test.each([
     ["nothing", tcp.bytes, 0, 0, [0]],
     ["TCP", tcp.bytes, Csum.IP_TCP, 0, [3]],
@@ -191,7 +191,7 @@ describe("transmit", () => {
     expect(counted(pair, "tx")).toEqual({ bad_offload: 1 });
     expect(pair.ifnet.counters).toMatchObject({ oerrors: 1, opackets: 0 });
     expect([pair.segment.length, pair.outstanding]).toEqual([0, 0]);
-    // With only what it needs, another packet goes.
+    // A packet that needs only the enabled offload is sent.
     pair.ifnet.capEnable = (pair.ifnet.capEnable & ~ALL_TX) | Ifcap.TXCSUM;
     expect(pair.sendMbuf(asks(pair, tcp.bytes.slice(0, 1000), Csum.IP_TCP))).toBe(0);
     await pair.settle();
@@ -379,7 +379,7 @@ describe("transmit", () => {
 });
 
 describe("receive", () => {
-  /** Changes the responses that the backend writes, one by one. */
+  /** Changes each response of the backend, in order. */
   function onResponse(pair: XenPair, change: (view: DataView, i: number) => void): void {
     let i = 0;
     pair.tamper = (act) => {
@@ -595,7 +595,7 @@ describe("the front half of a ring", () => {
     expect([made.publish(), writes()]).toEqual([false, []]);
     for (let i = 0; i < 250; i++) expect(made.claim()).toBe(i);
     expect([made.unpublished, made.inFlight, made.claimed]).toEqual([250, 0, 250]);
-    // The backend asked for an event with the first request.
+    // The backend asked for an event at the first request.
     expect(made.publish()).toBe(true);
     expect(writes()).toEqual([[RING_HEADER_SIZE, 250 * size, type], INDEX]);
     expect([made.unpublished, made.inFlight, words()[0]]).toEqual([0, 250, 250]);

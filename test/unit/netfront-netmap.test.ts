@@ -1,4 +1,4 @@
-/** netfront below netmap: whoever looks into a ring gets frames that are finished. */
+/** netfront below netmap: readers of a ring get finished frames. */
 import { expect, test, vi } from "vitest";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";

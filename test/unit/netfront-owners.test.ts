@@ -1,6 +1,6 @@
 /**
- * What stands in the place of the original's locks: a data path writes the fields of its own queue,
- * and no field of the interface or of another queue.
+ * The rule that replaces the original's locks: a data path writes the fields of its own queue, and
+ * no field of the interface or of another queue.
  */
 import { expect, test } from "vitest";
 import { suspend } from "../../frontend/xen/lifecycle.ts";
@@ -26,7 +26,7 @@ const sameValue = (a: unknown, b: unknown): boolean =>
     ? a.length === b.length && a.every((each, i) => each === b[i])
     : a === b;
 
-/** Looks at the fields of `objects`, and returns a function that names those written since. */
+/** Records the fields of `objects`. Returns a function that names the fields written since. */
 function watch(objects: Readonly<Record<string, object>>): () => string[] {
   const before = Object.entries(objects).map(([name, o]) => [name, o, fieldsOf(o)] as const);
   return () =>

@@ -1,6 +1,6 @@
 /**
- * netfront on one and the same connection: a suspend that does not happen, a backend that closes, is
- * gone, comes back, and offers something else than before.
+ * netfront on one connection: a cancelled suspend, and a backend that closes, disappears, returns,
+ * and offers other features than before.
  */
 import { describe, expect, test } from "vitest";
 import { RingWord } from "../../shared/xen/ring.ts";
@@ -41,7 +41,7 @@ test("a suspend that is cancelled: what came while it lasted is taken, with no o
   pair.flushPort();
   await pair.settle();
   expect(pair.inputs).toEqual([]);
-  // Nothing else arrives: no event, no answer, no batch at all.
+  // Drops everything else: events, answers, whole batches.
   pair.tamper = (act) => (act.kind === "hypercall_reply" ? [act] : []);
   const { pumpUp } = pair;
   pair.pumpUp = () => {
@@ -82,7 +82,7 @@ test("who waited for a new link sends when the backend takes it: nothing pushed 
   let waiting = 50;
   pair.driver.ifnet.onTransmitReady = () => {
     for (; waiting > 0; waiting--) expect(pair.send(frame(1000, waiting))).toBe(0);
-    // More than a message holds: what is posted so far is one of its own.
+    // The packets need more than one message, so those posted so far are sent now.
     pair.pump();
   };
   await pair.reconnect();
@@ -106,7 +106,7 @@ describe("a backend that closes and offers itself again", () => {
       expect(pair.info.carrier).toBe(true);
       expect(machine.events.use(domid)).toMatchObject({ ports, bound: ports });
     }
-    // An event of a port that was given up reaches no queue that is gone.
+    // An event for an old port reaches none of the old queues.
     const now = new Set(pair.info.txqs.map((txq) => txq.port));
     const gone = old.filter((port) => !now.has(port));
     const { counters } = pair.info.events;
@@ -165,7 +165,7 @@ describe("a backend that closes and offers itself again", () => {
     expect(pair.info.carrier).toBe(true);
     expect(pair.info.retryTicks).toBe(0);
     await bothWays(pair, 3);
-    // Nonsense stops the NIC, and it stays so, whatever was to be tried before.
+    // Invalid data stops the NIC for good, even while a retry is scheduled.
     const { view } = pair.rxq().ring!;
     view.setUint32(RingWord.RSP_PROD, 0x8000_0000, true);
     pair.driver.batchApplied();

@@ -1,6 +1,6 @@
 /**
- * Every answer that netfront waits for while it connects is a refusal once: each failure point of
- * the set-up, one by one. Nothing is left of it, and what may pass is tried again.
+ * Every answer that netfront waits for while it connects is refused once, one failure point at a
+ * time. Nothing is left behind, and failures that may pass are tried again.
  */
 import { expect, test } from "vitest";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
@@ -11,7 +11,7 @@ import { backendViolations, referencesInUse, violations } from "../support/xen-i
 const EACCES = 13;
 const QUEUES = 2;
 const CLOSED = 6;
-/** A state that could not be read does not change: this is how long it is waited for. */
+/** How long the driver waits for a state that could not be read. */
 const CONNECT_MS = 10;
 
 const typeOf = (bytes: Uint8Array): number => bytes[0]!;
@@ -32,7 +32,7 @@ function refusal(act: Act): Act {
   return { kind: "xenstore", bytes: error };
 }
 
-/** Refuses the answer of that number. `reached` says whether there were so many. */
+/** Refuses the n-th answer. `reached` is true when there were so many. */
 function refuse(pair: XenPair, n: number): { reached: boolean } {
   const seen = { reached: false };
   let count = 0;
@@ -78,13 +78,14 @@ test("each answer while it attaches is a refusal: attach fails with nothing left
       expect(violations(pair)).toEqual([]);
       continue;
     }
-    // A backend that was told Connected, and lied about it, uses ring pages until it is gone.
+    // The backend saw Connected although the frontend got a refusal: it uses the rings until it is
+    // gone.
     if (pair.info.grants.quarantined > 0) pair.cut();
     expect([n, referencesInUse(pair)]).toEqual([n, 0]);
     if (pair.plugged) expect([n, pair.grants.snapshot()["granted"]]).toEqual([n, 0]);
     expect([n, pair.counter("rx_mbufs_in_use")]).toEqual([n, 0]);
   }
-  // Keys, watches, ports, the transaction.
+  // The answers are for keys, watches, ports and the transaction.
   expect(n).toBeGreaterThan(30);
 });
 
@@ -99,7 +100,8 @@ test("each answer while it connects anew is a refusal: it comes back by itself",
     await pair.settle();
     last = !seen.reached;
     expect([n, violations(pair)]).toEqual([n, []]);
-    // A state that could not be read is looked at when it changes, unless something waits for it.
+    // A state that could not be read is read again only when it changes, unless the driver waits
+    // for it.
     if (pair.info.xenbus.state === CLOSED && !pair.info.carrier) await offer(pair);
     while (!pair.info.carrier) {
       await pair.second();

@@ -41,7 +41,7 @@ describe("extra info", () => {
     headerLength: superFrame.payload,
   };
 
-  /** A pair whose backend says `type` in the slot behind the first response. */
+  /** A pair whose backend writes extra info of this type after the first response. */
   async function receiveExtra(type: number): Promise<XenPair> {
     const pair = await XenPair.started();
     pair.tamper = (act) => {
@@ -86,7 +86,7 @@ test.each([
     const armed = (): number => ring.view.getUint32(RingWord.RSP_EVENT, true);
     for (let i = 0; i < answered; i++) pair.send(frame(100, i));
     await Promise.resolve();
-    // The backend answers what it has seen, and more is on the way when the answers come.
+    // The backend answers the requests that it has seen, while more are in flight.
     pair.pumpDown();
     for (let i = 0; i < out; i++) pair.send(frame(100, i));
     await Promise.resolve();
@@ -104,7 +104,7 @@ test.each([
 ])(
   "mutant-M16 with %d buffers for an empty ring the backend is shown %d",
   async (buffers, shown) => {
-    // xen: netif.h, XEN_NETIF_NR_SLOTS_MIN is 18; the original waits for one more.
+    // xen: netif.h, XEN_NETIF_NR_SLOTS_MIN is 18; the original waits for one more slot.
     expect(RX_SLOTS_MIN).toBe(19);
     const { get } = MbufPool.prototype;
     let left = buffers;

@@ -1,4 +1,4 @@
-/** What netfront makes of the checksum of a packet, by its flags and by what is in it. */
+/** netfront's handling of a packet's checksum, by the packet's flags and content. */
 import { describe, expect, test } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { Csum, mCopyData } from "../../frontend/net/mbuf.ts";
@@ -40,7 +40,7 @@ const kinds: readonly [string, TcpOptions][] = [
   ["IPv6 in a VLAN tag", { v6: true, tags: [[0x8100, 7]] }],
 ];
 
-/** The packet with only the pseudo-header's sum, as whoever cuts it needs it. */
+/** The packet with only the pseudo-header's sum, as segmentation needs it. */
 function partial(built: Built): Uint8Array {
   const bytes = Uint8Array.from(built.bytes);
   const sum = plainSum(pseudoHeader(bytes, built.l3, built.l4, 6));

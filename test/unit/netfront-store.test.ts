@@ -1,4 +1,7 @@
-/** The guest's end of xenstore: requests by number, transactions, watches, and a store that goes. */
+/**
+ * The guest's end of xenstore: requests by number, transactions, watches, and a store that
+ * disappears.
+ */
 
 import { describe, expect, test } from "vitest";
 import { Abandoned } from "../../frontend/driver-error.ts";
@@ -20,7 +23,7 @@ interface Asked {
   readonly payload: string;
 }
 
-/** A store by hand: keeps what is asked, answers what it is told to. */
+/** A store driven by hand: records requests and gives the test's answers. */
 class HandStore {
   attached = true;
   readonly asked: Asked[] = [];
@@ -40,7 +43,7 @@ class HandStore {
   say(type: number, id: number, text: string): void {
     const bytes = new Uint8Array(16 + text.length + 3);
     const v = new DataView(bytes.buffer);
-    // Messages never begin at the front of their batch.
+    // In a real batch, a message never begins at offset 0.
     v.setUint32(3, type, true);
     v.setUint32(7, id, true);
     v.setUint32(15, text.length, true);
@@ -48,7 +51,7 @@ class HandStore {
     this.client.receive(bytes, 3, 16 + text.length);
   }
 
-  /** Answers the oldest request that is not answered. */
+  /** Answers the oldest open request. */
   answer(text: string, type?: number): Asked {
     const asked = this.asked.shift();
     if (asked === undefined) throw new Error("nothing was asked");
@@ -193,7 +196,7 @@ describe("watches, and the end", () => {
     const { payload } = store.asked[0]!;
     expect(payload.split("\0")[0]).toBe("control/shutdown");
     const token = payload.split("\0")[1]!;
-    // The first event may come before the answer.
+    // The first event may arrive before the answer.
     store.say(EVENT, 0, `control/shutdown\0${token}\0`);
     expect(store.answer("OK\0").type).toBe(WATCH);
     await watching;
@@ -226,7 +229,7 @@ describe("watches, and the end", () => {
     store.say(READ, late.id, "old");
     store.answer("new");
     expect(await next).toBe("new");
-    // Once: a second answer to it is a lie.
+    // One late answer is allowed; a second one breaks the protocol.
     expect(() => store.say(READ, late.id, "old")).toThrow(WireError);
   });
 });

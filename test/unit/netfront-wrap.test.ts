@@ -44,7 +44,7 @@ describe.each([
     expect(bytes(pair.segment)).toEqual(each((i) => frame(60 + (i % 50), i, PEER)));
     expect(bytes(pair.inputs)).toEqual(each((i) => frame(61 + (i % 50), i, MAC)));
     expect(pair.outstanding).toBe(0);
-    // Both have passed it.
+    // Both indexes have passed the wrap.
     expect(pair.txq().ring?.rspCons).toBe((start + sent) >>> 0);
     expect(pair.rxq().ring?.rspCons).toBe((start + sent) >>> 0);
   });

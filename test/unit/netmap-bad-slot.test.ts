@@ -1,4 +1,6 @@
-/** An application whose slots name no buffer: nothing comes, and the log says why. */
+/**
+ * An application whose slots have invalid buffer indexes: no frame passes, and the log says why.
+ */
 import { afterEach, expect, test, vi } from "vitest";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
@@ -14,11 +16,11 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A switch, a plain interface and a native one, and what happens to a frame for each. */
+/** A switch, a plain interface and a native one, and how a frame passes through each. */
 interface Stage {
   readonly port: NmPort;
   readonly ring: string;
-  /** Makes `n` frames come, or go, through slots of `bad`. */
+  /** Sends or receives `n` frames through slots of `bad`. */
   go(n: number): Promise<void> | void;
 }
 
@@ -80,7 +82,7 @@ const STAGES: Readonly<Record<string, (netmap: Netmap) => Promise<Stage>>> = {
   },
 };
 
-/** Every slot names a buffer that is none. */
+/** Gives every slot an invalid buffer index. */
 function spoil(ring: { numSlots: number; setBufIdx(slot: number, index: number): void }): void {
   for (let i = 0; i < ring.numSlots; i++) ring.setBufIdx(i, BAD);
 }

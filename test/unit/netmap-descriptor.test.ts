@@ -160,7 +160,7 @@ describe("rings of another thread", () => {
     expect(takeAll(app, app.rxRing(1))).toHaveLength(1);
     app.rxRing(1).head = 500;
     expect(await app.poll(Poll.IN, -1)).toBe(Poll.ERR);
-    // Reinit went back to what was released last: what was read since shows again.
+    // Reinit returns to the last released slot, so frames read since then appear again.
     takeAll(app, app.rxRing(1));
     const last = app.poll(Poll.IN, -1);
     await port.close();

@@ -13,10 +13,10 @@ import { transmitEach } from "../support/transmit.ts";
 
 let netmap: Netmap;
 let ifnet: Ifnet;
-/** What the driver has and has not freed. */
+/** Packets that the driver holds and has not freed. */
 let wire: Mbuf[];
 let room: number;
-/** Number of the frame that the driver refuses for good. */
+/** Number of the frame that the driver always refuses. */
 let refused: number;
 let up: Uint8Array[];
 

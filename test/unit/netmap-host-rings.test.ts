@@ -1,4 +1,4 @@
-/** Host rings and NS_FORWARD: where a NIC in netmap mode meets the host's stack. */
+/** Host rings and NS_FORWARD: the connection of a NIC in netmap mode with the host's stack. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
@@ -187,7 +187,8 @@ test("a capture at the interface sees what goes to and comes from the host ring,
   putFrame(port, port.txRing(2), ethernet(1, 4));
   port.txsync();
   expect(nic.up).toHaveLength(1);
-  // As in the original: not what the host ring never takes, and not what the application sends.
+  // As in the original, two kinds don't count: frames that the host ring never takes, and frames
+  // that the application sends.
   putFrame(port, port.txRing(0), ethernet(1, 5));
   nic.inject(0, ethernet(1, 6));
   port.txsync();

@@ -94,7 +94,7 @@ describe.each([
     expect(seen(mons[0]!)).toEqual([f1]);
     expect(seen(port)).toEqual([f1]);
     expect(seen(mons[1]!)).toEqual([f1]);
-    // The second zero-copy monitor monitors the first, which has to release its slots.
+    // The second zero-copy monitor reads from the first, which has to release its slots.
     expect(seen(mons[2]!)).toEqual([f1]);
     expect(seen(mons[3]!)).toEqual([f1]);
     await mons[2]!.close();

@@ -1,6 +1,7 @@
 /**
- * Port names. The table has the same inputs as netmap's own (utils/ctrl-api-test.c, "nmreq_parsing")
- * but for one: "netmap:eth0&", which its table calls an error and its parser accepts, as ours does.
+ * Port names. The table has the same inputs as netmap's own (utils/ctrl-api-test.c,
+ * "nmreq_parsing") except one: "netmap:eth0&" is an error in netmap's table, but its parser accepts
+ * it, as ours does.
  */
 import { describe, expect, test } from "vitest";
 import { NetmapError } from "../../frontend/netmap/errors.ts";

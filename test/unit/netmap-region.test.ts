@@ -1,11 +1,11 @@
-/** How large the common memory region is: as large as the ports that are to be open need it. */
+/** The size of the common memory region, which follows from the ports to be opened. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { MAX_REGION_BYTES, RegionNeed } from "../../frontend/netmap/region-need.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 
-/** Rings as the ENA driver's. */
+/** The ring sizes of the ENA driver. */
 const ENA = { txSlots: 1024, rxSlots: 4096 };
 
 let netmap: Netmap;
@@ -29,7 +29,7 @@ test.each([11, 12, 64])("case-W6 %i pipes on a NIC", async (count) => {
   netmap.reserve(names);
   const ports = await openAll(names);
   expect(ports.length).toBe(2 * count + 1);
-  // Every buffer is another one.
+  // Each ring has its own buffer.
   const buffers = ports.flatMap((port) => port.txRings()).map((ring) => ring.bufIdx(0));
   expect(new Set(buffers).size).toBeGreaterThan(count);
   await closeAll(ports);
@@ -48,7 +48,7 @@ test.each([7, 32])(
   async (rings) => {
     new FakeNic(netmap, { ...ENA, name: "a0", txRings: rings, rxRings: rings });
     new FakeNic(netmap, { ...ENA, name: "b0", txRings: rings, rxRings: rings });
-    // The first opening sees both interfaces.
+    // Both interfaces exist before the first opening.
     await closeAll(await openAll(["netmap:a0*", "netmap:b0*"]));
   },
 );

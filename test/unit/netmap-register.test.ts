@@ -24,7 +24,7 @@ beforeEach(() => {
 
 const open = (name: string, options = {}) => nmOpen(name, { netmap, ...options });
 const modes = () => [nic.na.txRings.map((k) => k.nrMode), nic.na.rxRings.map((k) => k.nrMode)];
-/** Nothing is left behind. */
+/** Expects that nothing is left behind. */
 function expectClean(): void {
   const { memory } = netmap;
   expect(memory.active).toBe(0);
@@ -40,12 +40,12 @@ describe("ring ranges", () => {
     ["netmap:fake0*", 0, 4, 0, 3],
     ["netmap:fake0^", 3, 4, 2, 3],
     ["netmap:fake0-1", 1, 2, 1, 2],
-    // Fewer rings that way: the first takes part.
+    // The interface has fewer receive rings, so the first ring is opened.
     ["netmap:fake0-2", 2, 3, 0, 1],
     ["netmap:fake0/T", 0, 3, 0, 0],
     ["netmap:fake0/R", 0, 0, 0, 2],
     ["netmap:fake0^0", 3, 4, 2, 3],
-    // Both at once leave none, and that is allowed.
+    // Both together select no ring, which is allowed.
     ["netmap:fake0/TR", 0, 0, 0, 0],
   ])("%s", async (name, firstTx, lastTx, firstRx, lastRx) => {
     const port = await open(name);
@@ -94,7 +94,7 @@ describe("netmap mode", () => {
     ]);
     expect(nic.registerCalls).toEqual([true]);
     expect(nic.ifnet.capEnable & Ifcap.NETMAP).toBe(Ifcap.NETMAP);
-    // The same rings again: no change, no call.
+    // The same rings again: nothing changes, and the driver is not called.
     const same = await open("netmap:fake0-1");
     expect(nic.registerCalls).toEqual([true]);
     const all = await open("netmap:fake0");
@@ -198,7 +198,7 @@ describe("exclusive use", () => {
     if (ok) await (await two).close();
     else await expect(two).rejects.toMatchObject({ code: "EBUSY" });
     await one.close();
-    // Free again for anybody.
+    // Anybody can open the rings again.
     await (await open(second)).close();
     expectClean();
   });
@@ -289,7 +289,7 @@ describe("memory", () => {
     expect(id).toBeGreaterThan(1);
     const port = await open(`netmap:fake0-0@${id}`);
     expect(port.place.region).toBe(vale.place.region);
-    // While it is open it stays there.
+    // The region can't change while a port is open.
     const same = await open("netmap:fake0-1");
     expect(same.place.region).toBe(vale.place.region);
     await port.close();

@@ -1,5 +1,5 @@
 /**
- * Edits of netmap and of the ENA driver that no test once noticed. Each test is named after its
+ * Edits of netmap and of the ENA driver that no test noticed at first. Each test is named after its
  * edit in test/mutants/survivors.ts.
  */
 import { expect, test, vi } from "vitest";
@@ -33,7 +33,7 @@ async function stage(options: NetmapPairOptions = {}): Promise<{ pair: NetmapPai
 const into = (n: number, length = 100): Uint8Array => numbered(n, length, MAC);
 const out = (n: number, length = 100): Uint8Array => numbered(n, length, AWAY);
 
-/** Changes each rx completion that the device writes. */
+/** Changes each rx completion of the device. */
 function spoilRx(pair: NetmapPair, change: (view: DataView, at: number, i: number) => void): void {
   let i = 0;
   pair.tamper = (act) => {
@@ -46,7 +46,7 @@ function spoilRx(pair: NetmapPair, change: (view: DataView, at: number, i: numbe
   };
 }
 
-/** Slots of these lengths, as one packet that goes on beyond them when `more`. */
+/** Fills slots of these lengths as one packet, which continues after them with `more`. */
 function putSlots(ring: NetmapRing, lengths: readonly number[], more = false): void {
   let slot = ring.head;
   for (const [i, length] of lengths.entries()) {
@@ -115,7 +115,7 @@ test("mutant-M6 a poll that finds frames gives released slots back too", async (
   expect(port.look(Poll.IN)).toBe(Poll.IN);
   expect(ring.space).toBe(7);
   ring.advance(4);
-  // Four slots go back, and the frames that waited for them come.
+  // Four slots are released, and waiting frames fill them.
   expect(port.look(Poll.IN)).toBe(Poll.IN);
   port.rxsync();
   expect(ring.space).toBe(6);
@@ -159,7 +159,7 @@ test.each([7, 17])(
     expect(pair.rx().stats.bad_desc).toBe(1);
     expect(port.rxRing(0).isEmpty).toBe(true);
 
-    // A device that promises nothing may use the bit.
+    // A device without this feature may use the bit.
     const plain = await stage();
     vi.spyOn(plain.pair.adapter.com!, "has").mockReturnValue(false);
     spoilRx(plain.pair, spoil);
@@ -179,7 +179,7 @@ test("mutant-M10 the meta descriptor of a device without a cache needs room as w
   const { sq, stats } = pair.tx();
   const perEntry = sq.llq!.descsPerEntry;
   const free = vi.spyOn(sq, "freeEntries");
-  // As many slots as fill an entry but for the meta descriptor, which needs one more entry.
+  // These slots fill an entry, and the meta descriptor needs one more entry.
   putSlots(port.txRing(0), new Array<number>(perEntry - 1).fill(100));
   free.mockReturnValue(3);
   port.txsync();
@@ -228,7 +228,7 @@ test("mutant-M17 a received buffer is synced before the application has it", asy
     const { sync } = map;
     vi.spyOn(map, "sync").mockImplementation((op) => {
       synced.push(op);
-      // Nothing is visible yet.
+      // No frame is visible yet.
       expect(port.rxRing(0).isEmpty).toBe(true);
       sync.call(map, op);
     });
@@ -254,9 +254,9 @@ test("mutant-M18 buffers of a packet that is refused stay the device's", async (
 });
 
 test.each([
-  // Behind 4, 8 and 10 packets of an entry each.
+  // A doorbell after 4, 8 and 10 packets of one entry each.
   ["netmap", 3],
-  // The stack's driver reckons with two entries for each: behind 3, 6, 9 and 10.
+  // The stack's driver assumes two entries for each packet: after 3, 6, 9 and 10.
   ["stack", 4],
 ] as const)(
   "mutant-M19 a device that limits bursts gets a doorbell before the limit, %s",

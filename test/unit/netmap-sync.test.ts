@@ -1,4 +1,6 @@
-/** Prologues, reinit and finalize: what an application may write, and what becomes of the rest. */
+/**
+ * Prologues, reinit and finalize: values that an application may write, and the handling of others.
+ */
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
@@ -28,7 +30,7 @@ beforeEach(async () => {
   rx = nic.na.rxRings[0]!;
 });
 
-/** b lies in the cyclic range [a, c] of a ring. */
+/** Whether b lies in the cyclic range [a, c] of a ring. */
 const between = (a: number, b: number, c: number): boolean => (b - a + N) % N <= (c - a + N) % N;
 
 describe("prologues", () => {
@@ -162,7 +164,7 @@ describe("sync calls", () => {
 
   test("poll reports what the sync calls do not", () => {
     port.txRing(0).head = 1000;
-    // There was room, so it says so too.
+    // The ring had room before the error, so poll reports both.
     expect(port.look(Poll.OUT)).toBe(Poll.OUT | Poll.ERR);
     expect(port.look(Poll.OUT)).toBe(Poll.OUT);
     port.rxRing(0).head = 1000;

@@ -22,7 +22,7 @@ const HASHES: readonly (readonly [string, number])[] = [
   ["525400123456", 814],
 ];
 
-/** The last byte of each source address: who sent what came. */
+/** The last byte of each received source address: the senders. */
 function seen(port: NmPort): number[] {
   port.rxsync();
   const frames = takeAll(port, port.rxRing(0));
@@ -93,7 +93,7 @@ describe("switching", () => {
       [1, 2, 3],
     ]);
     expect(drops(a).full).toBe(1);
-    // A big one does not fit, and then a small one behind it does not overtake.
+    // A large frame does not fit, and a small frame behind it does not overtake it.
     putFrame(a, a.txRing(0), ethernet(0xff, 5, 4 * 100), 100);
     send(a, ethernet(0xff, 6));
     expect([seen(b), seen(small)]).toEqual([[5, 6], []]);
@@ -135,7 +135,7 @@ describe("switching", () => {
     tx.setBufIdx(1, 0xffff_ffff);
     putFrame(a, tx, ethernet(0xff, 3));
     a.txsync();
-    // The first is one of no bytes; the second is what buffer 0 holds, all to a fresh address.
+    // The first frame has no bytes; the second holds buffer 0's bytes, with an unknown destination.
     expect(drops(a).runt).toBe(1);
     expect(seen(b).at(-1)).toBe(3);
   });

@@ -1,4 +1,4 @@
-/** The face of the frontend, with a device at the other end. */
+/** openNic, with a device at the other end. */
 import { ReadableStream } from "node:stream/web";
 import { afterEach, describe, expect, it } from "vitest";
 import { type Device, openDevice } from "../../device/index.ts";
@@ -19,7 +19,7 @@ function keep<T extends AsyncDisposable>(one: T): T {
   return one;
 }
 
-/** Nothing is dropped for want of room. */
+/** A device that holds frames and so drops none for lack of room. */
 const device = async (): Promise<Device> =>
   keep(await openDevice({ listen: { port: 0 }, segments: { whenFull: "hold" } }));
 
@@ -39,7 +39,7 @@ function frame(n: number, length = 60): Uint8Array {
 const numberOf = (bytes: Uint8Array): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(14);
 
-/** Number of notifications about frames to send. The Xen backend asks for fewer while it works. */
+/** Number of Tx notifications to the device. A busy Xen backend asks for fewer. */
 function doorbells(of: Nic): number {
   const { queue0 } = of.counters().driver as Readonly<
     Record<"queue0", Readonly<Record<string, Readonly<Record<string, number>>>>>
@@ -211,7 +211,7 @@ describe("netmap", () => {
     const b = await nic(there, { ...options, name: "b" });
     const [tx, rx] = [await nmOpen("netmap:ena0", a), await nmOpen("netmap:ena0", b)].map(keep);
     await b.settled();
-    // As an application in another thread has them.
+    // As an application in another thread gets them.
     const [sender, receiver] = [nmAttach(tx!.share()), nmAttach(rx!.share())];
     const out = sender.txRing(0);
     sender.buffer(out.bufIdx(out.head)).set(frame(77));

@@ -1,4 +1,4 @@
-/** pkt-gen's parts: its frames, its account of numbers, its histogram, its lines. */
+/** pkt-gen's parts: frames, accounting of numbers, histogram, report lines. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Counts } from "../../frontend/apps/app.ts";
@@ -23,7 +23,7 @@ const OPTIONS: FrameOptions = {
   randomDst: false,
 };
 
-/** What an independent parser finds in a frame. */
+/** The fields that an independent parser finds in a frame. */
 function judge(bytes: Uint8Array, length: number) {
   const frame = new Frame();
   const headers = new Headers();

@@ -1,4 +1,6 @@
-/** replay: what of a capture can be sent and why the rest can't, the pace, and the account of it. */
+/**
+ * replay: which packets of a capture can be sent and why others can't, the pace, and the report.
+ */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Control, Counts } from "../../frontend/apps/app.ts";
@@ -25,17 +27,17 @@ const CHECKSUM_NOT_READY = 1 << 9;
 const SEGMENTATION_OFFLOADED = 1 << 11;
 const VLAN = [0x81, 0x00] as const;
 
-/** A frame of a local experimental EtherType (or of `type`), its bytes told by `fill`. */
+/** A frame of a local experimental EtherType (or of `type`), filled with `fill`. */
 function frame(length: number, fill = 1, type: readonly number[] = [0x88, 0xb5]): Uint8Array {
   const bytes = Uint8Array.from({ length }, (_, i) => i * 7 + fill);
   bytes.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, ...type].slice(0, length));
   return bytes;
 }
 
-/** A file in memory that comes in chunks, all through one buffer, as files on disk do. */
+/** A file in memory that is read in chunks through one buffer, like a file on disk. */
 class MemoryFile implements ReplaySource {
   bytes = 0;
-  /** Chunks asked for in all. */
+  /** Number of chunks read. */
   reads = 0;
   readonly #file: Uint8Array;
   readonly #chunk: number;
@@ -58,7 +60,7 @@ class MemoryFile implements ReplaySource {
   async more(): Promise<boolean> {
     const piece = this.#file.subarray(this.bytes, this.bytes + this.#chunk);
     const { pending } = this.#reader;
-    // Nothing of what was read before stays.
+    // Overwrites the bytes read before.
     this.#buffer.fill(0xa5);
     const waiting = this.#file.subarray(this.bytes - pending, this.bytes);
     this.#buffer.set(waiting);
@@ -74,12 +76,12 @@ class MemoryFile implements ReplaySource {
   }
 }
 
-/** An interface that takes everything, and gives mbufs back at once. */
+/** An interface that accepts every packet and frees mbufs at once. */
 class TestNic extends Ifnet {
   readonly frames: Buffer[] = [];
   readonly csumFlags: number[] = [];
   readonly tsoSegsz: number[] = [];
-  /** An errno for the next packet; 0: it is taken. */
+  /** The errno for the next packet; 0 accepts it. */
   answer: () => number = () => 0;
   taken: (m: Mbuf) => void = (m) => m.free();
 
@@ -99,7 +101,7 @@ class TestNic extends Ifnet {
   }
 }
 
-/** A clock that only sleep moves. */
+/** A clock that only `sleep` advances. */
 class SteppedControl extends Control {
   ms = 1000;
   readonly now = (): number => this.ms;
@@ -170,7 +172,7 @@ describe("what can't be sent", () => {
     const { result, warnings, nic } = await run(file, new TestNic());
     expect(nic.frames).toEqual([Buffer.from(good.bytes), Buffer.from(good.bytes)]);
     expect(result).toMatchObject({ read: 4, passes: 1, skipped: { [reason]: 2 } });
-    // Named once, and as the second packet of the file.
+    // Named once, with the number of the second packet in the file.
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatch(says);
     expect(warnings[0]).toMatch(/^packet 2 /);
@@ -252,7 +254,7 @@ describe("what is sent", () => {
     },
   );
 
-  /** 2 words of 16 bits above the link type, and the bit that says so. */
+  /** 2 words of 16 bits above the link type, and the bit that marks them as valid. */
   const FCS_LINK = ((2 << 28) | (1 << 26) | 1) >>> 0;
   it.each([
     ["pcap, in its link type", pcapFile([{ bytes: frame(104) }], FCS_LINK)],
@@ -292,7 +294,7 @@ describe("what is sent", () => {
       Csum.IP_TSO,
       Csum.IP6_TSO,
     ]);
-    // 1500 less IP and TCP.
+    // 1500 minus the IP and TCP headers.
     expect(nic.tsoSegsz).toEqual([1460, 1460, 1440]);
   });
 
@@ -307,12 +309,16 @@ describe("an IP packet without a length", () => {
   interface Packet {
     readonly v6?: boolean;
     readonly udp?: boolean;
-    /** Hex of tags between the addresses and the EtherType, and of what stands between IP and TCP. */
+    /**
+     * Hex of tags between the addresses and the EtherType, and of extensions between IP and TCP.
+     */
     readonly tags?: string;
     readonly extensions?: string;
   }
 
-  /** What a sender with TSO hands to its NIC: `payload` bytes, and lengths of 0. */
+  /**
+   * A packet as a sender with TSO passes it to its NIC: `payload` bytes, and length fields of 0.
+   */
   function unstated(
     payload: number,
     { v6 = false, udp = false, tags = "", extensions = "" }: Packet,
@@ -358,7 +364,7 @@ describe("an IP packet without a length", () => {
           of.v6 === true ? Csum.IP6_TSO : Csum.IP_TSO,
         ]);
         expect(nic.tsoSegsz).toEqual([1500 - overhead]);
-        // No receiver takes the jumbo option in a segment.
+        // No receiver accepts the jumbo option in a segment.
         const at = 14 + (of.tags ?? "").length / 2 + 42;
         if (of.extensions?.includes("c204") === true) {
           expect(nic.frames[0]!.subarray(at, at + 6).toString("hex")).toBe("010400000000");
@@ -433,7 +439,7 @@ describe("a frame that the file has several times", () => {
     { link: 1, name: "ena1" },
     { link: 252, name: "ena0:ring" },
   ];
-  /** Sightings: the frame's number as its first byte behind the header, its id, the interface. */
+  /** Captured packets: the number of the frame as its first payload byte, its id, the interface. */
   const sightings = (
     ...rows: readonly (readonly [n: number, id: number, on: number, ms?: number])[]
   ) =>
@@ -472,7 +478,7 @@ describe("a frame that the file has several times", () => {
       sightings([1, 7, 0], [2, 7, 1, 1001], [3, 7, 0, 1002]),
       new TestNic(),
     );
-    // The third is another sighting of the second.
+    // The third packet is the second one, captured again.
     expect(numbers(nic)).toEqual([1, 2]);
     const other = frame(60, 4);
     other[11] = 9;
@@ -511,7 +517,7 @@ describe("a frame that the file has several times", () => {
 });
 
 describe("the pace", () => {
-  /** When each frame left, in ms from the first. */
+  /** The time at which each frame was sent, in ms after the first. */
   async function times(file: Uint8Array, config: Partial<ReplayConfig>) {
     const control = new SteppedControl();
     const nic = new TestNic();
@@ -568,13 +574,13 @@ describe("the pace", () => {
     const at: number[] = [];
     nic.taken = (m) => {
       at.push(control.ms - 1000);
-      // The line holds the third frame up for five seconds.
+      // The line delays the third frame by five seconds.
       if (at.length === 3) control.ms += 5000;
       m.free();
     };
     const packets = file(...Array.from({ length: 40 }, (_, n) => n * 100));
     await run(packets, nic, { preserveTiming: true }, control);
-    // At most 200 ms of it, so two or three frames, leave at once.
+    // At most 200 ms of the delay, so two or three frames, are sent at once.
     const atOnce = at.filter((ms) => ms === 5200).length;
     expect(atOnce).toBeGreaterThan(0);
     expect(atOnce).toBeLessThanOrEqual(3);
@@ -649,7 +655,7 @@ describe("the account", () => {
 
   it("a damaged file: what was sent before, and at which byte", async () => {
     const file = pcapFile([1, 2, 3].map((n) => ({ bytes: frame(60, n) })));
-    // Header 24, records of 76: the third one's length is nonsense.
+    // Header 24, records of 76: the third one's length is invalid.
     file.writeUInt32LE(0xffff_ffff, 24 + 2 * 76 + 8);
     const { result, nic } = await run(file, new TestNic(), { loops: 5 });
     expect(nic.frames).toHaveLength(2);
@@ -724,7 +730,7 @@ describe("the account", () => {
     nic.taken = (m) => {
       storage.add(m.buffer.buffer);
       m.free();
-      // What a super-frame needs is not kept.
+      // The large buffer of a super-frame is not kept.
       expect(m.buffer.length).toBeLessThan(20_000);
     };
     await run(pcapngFile(usual), nic, { loops: 20 });
@@ -766,7 +772,7 @@ describe("the account", () => {
           nic.answer = () => {
             const errno = script[asked++ % script.length]!;
             if (errno === Errno.ENETDOWN) refused++;
-            // Some room in a turn of its own, as completions make it.
+            // Makes some room in a later turn, like completions.
             setImmediate(() => {
               for (const m of inFlight.splice(0)) m.free();
               nic.onTransmitReady();

@@ -1,4 +1,4 @@
-/** Index arithmetic, begun just short of every wrap and around the sign bit. */
+/** Index arithmetic, starting just short of every wrap and around the sign bit. */
 import { describe, expect, test } from "vitest";
 import * as i16 from "../../shared/ring/index16.ts";
 import * as i32 from "../../shared/ring/index32.ts";

@@ -1,4 +1,4 @@
-/** When a session tries again, and what it says. A relay plays the device's host. */
+/** When a session tries again, and its messages. A relay plays the device's host. */
 
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket, connect as tcp } from "node:net";
@@ -51,7 +51,7 @@ function through(socket: Socket, port: number): void {
   socket.pipe(far).pipe(socket);
 }
 
-/** A host that does `first` with so many connections, and passes the others on to `port`. */
+/** A host that calls `first` for this many connections, and passes the others on to `port`. */
 async function relay(port: number, times: number, first: (socket: Socket) => void) {
   const seen = { connections: 0 };
   const server = createServer((socket) => {

@@ -1,4 +1,4 @@
-/** What a session takes from its device, and when: the frontend's half of the page's rules. */
+/** What a session accepts from its device, and when: the frontend's half of the protocol page. */
 import { afterEach, expect, test } from "vitest";
 import type { Driver } from "../../frontend/driver.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
@@ -9,7 +9,7 @@ import { CloseCode } from "../../shared/wire/protocol.ts";
 import { column } from "../support/raw-frontend.ts";
 import { RogueDevice, type RogueLink, WELCOME } from "../support/rogue-device.ts";
 
-/** A driver that wants nothing. */
+/** A driver that does nothing. */
 function idleDriver(): Driver {
   const done = (): Promise<void> => Promise.resolve();
   const nothing = (): void => {};
@@ -36,7 +36,7 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((each) => each.close()));
 });
 
-/** How the first connection to a device that behaves so ends. */
+/** How the first connection to a device with this behaviour ends. */
 async function ends(behave: (link: RogueLink) => void): Promise<{ code: number; reason: string }> {
   const { promise, resolve } = Promise.withResolvers<{ code: number; reason: string }>();
   const rogue = await RogueDevice.start((link, n) => {
@@ -53,7 +53,7 @@ async function ends(behave: (link: RogueLink) => void): Promise<{ code: number; 
     log: silentLogger,
   });
   open.push(session, rogue);
-  // Some of these devices never welcome anybody.
+  // Some of these devices never send a welcome.
   session.start().catch(() => {});
   return await promise;
 }

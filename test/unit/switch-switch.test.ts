@@ -107,7 +107,7 @@ describe("the address of a NIC", () => {
     n.handles[0]!.input(frame(BROADCAST, A));
     n.handles[1]!.input(frame(A, own(1)));
     expect(counts(n)).toEqual([1, 1, 1]);
-    // The host A moved behind another port: its announcement is enough.
+    // Host A has moved behind another port; its announcement is enough.
     n.handles[2]!.input(frame(BROADCAST, A));
     n.handles[1]!.input(frame(A, own(1)));
     expect(counts(n)).toEqual([2, 2, 2]);
@@ -187,7 +187,7 @@ describe("ports that left", () => {
       once(name);
     }
     once("one more");
-    // Of these the one that left longest ago is early0.
+    // early0 is the one that left longest ago.
     const names = left(n).map((entry) => entry["name"]);
     expect([names.includes("twice"), names.includes("early0")]).toEqual([true, false]);
     once("steady");
@@ -439,7 +439,7 @@ describe("fault-J3 holding", () => {
     n.handles[1]!.input(frame(BROADCAST, B));
     n.ports[1]!.room = false;
     expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.HELD);
-    // The port finds its room while it takes a flood of somebody else.
+    // The port gets room while it accepts a flooded frame of another sender.
     n.ports[1]!.onDeliver = () => {
       n.ports[1]!.onDeliver = undefined;
       n.ports[1]!.room = true;
@@ -480,7 +480,7 @@ describe("fault-J3 holding", () => {
     });
     expect(n.handles[0]!.input(f)).toBe(Verdict.HELD);
     expect(n.ports[1]!.asked).toEqual([[1054, 3]]);
-    // Woken, the sender may try again at once: the frame has nowhere to go now.
+    // The sender tries again as soon as it is woken; the frame has no destination now.
     n.handles[0]!.onReady = () => n.handles[0]!.input(f);
     n.handles[1]!.detach();
     expect(port(n, 0)["in"]).toMatchObject({ frames: 1, dropped: { no_port: 1 } });

@@ -73,7 +73,7 @@ test("ifreq: golden bytes over junk", () => {
   request.mac = new Uint8Array([2, 0, 0, 0, 0, 9]);
   const hex = Buffer.from(request.bytes).toString("hex");
   expect(request.bytes.length).toBe(IFREQ_BYTES);
-  // Name, ARPHRD_ETHER, the address; the rest zeroes.
+  // Name, ARPHRD_ETHER, the address; the rest is zero.
   expect(hex).toBe(`727730${"00".repeat(13)}0100020000000009${"00".repeat(16)}`);
   expect(request.mac).toEqual(new Uint8Array([2, 0, 0, 0, 0, 9]));
 

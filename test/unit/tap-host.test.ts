@@ -14,7 +14,7 @@ import { transmitEach } from "../support/transmit.ts";
 const ALL =
   Ifcap.TXCSUM | Ifcap.TXCSUM_IPV6 | Ifcap.TSO4 | Ifcap.TSO6 | Ifcap.RXCSUM | Ifcap.RXCSUM_IPV6;
 
-/** A driver that keeps what it is given until the test completes it. */
+/** A driver that holds its packets until the test completes them. */
 class FakeDriver {
   readonly ifnet = new Ifnet("ena0", new Uint8Array([2, 0, 0, 0, 0, 1]), 1500);
   readonly ring: Mbuf[] = [];
@@ -23,7 +23,7 @@ class FakeDriver {
   mtuErrno = 0;
   readonly calls: string[] = [];
   readonly logged: string[] = [];
-  /** Set to hold `up` and `down` until the test lets go. */
+  /** When set, `up` and `down` wait until the test resolves it. */
   gate: Promise<void> | undefined;
 
   constructor(capEnable: number) {
@@ -253,7 +253,7 @@ describe("kernel to driver", () => {
     const { tap, driver } = join();
     const outer = packet({ payload: 60, udp: true });
     const csumStart = outer.bytes.length - 40;
-    // An empty field stands for a pseudo-header sum of 0, so the whole must then add up.
+    // An empty field stands for a pseudo-header sum of 0, so the whole sum must be right.
     outer.bytes.fill(0, csumStart + 16, csumStart + 18);
     tap.inject(outer.bytes, { needsCsum: true, csumStart, csumOffset: 16, csumValid: true });
     expect(driver.ring[0]!.csumFlags).toBe(0);
@@ -292,11 +292,11 @@ describe("kernel to driver", () => {
     tap.waitedMs = 500;
     driver.depth = 10;
     ifnet.onTransmitReady();
-    // The one that the driver had refused goes on; the two behind it are too old.
+    // The frame that the driver had refused is sent; the two behind it are too old.
     expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2]);
     expect(host.counters.txTooOld).toBe(2);
     expect(ifnet.counters.oqdrops).toBe(2);
-    // Nobody is short of room any more: a late turn of our own is no reason to drop.
+    // The driver has room again: a late turn of our own is no reason to drop.
     tap.inject(new Uint8Array(60).fill(9));
     expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2, 9]);
     expect(host.counters.txTooOld).toBe(2);
@@ -389,7 +389,7 @@ describe("driver to kernel", () => {
 
   test.each([
     [Csum.L4_CALC | Csum.L4_VALID, true],
-    // Computed and found wrong is for the stack to see: no checked bit.
+    // A computed and wrong checksum is left to the stack: no checked bit.
     [Csum.L4_CALC, false],
     [Csum.L3_CALC | Csum.L3_VALID, false],
     [0, false],

@@ -7,12 +7,12 @@ import { Frame, Gso } from "../../shared/net/frame.ts";
 import { TapError } from "../../shared/tap/errors.ts";
 import { FakeTap, type Told, tell } from "../support/fake-tap.ts";
 
-/** A segment with one plug, where the test is everything behind it. */
+/** A segment with one port; the test plays everything behind it. */
 class OnePlug {
   port: Port | undefined;
   readonly got: Told[] = [];
   readonly drops: [DropReason, "in" | "out", number][] = [];
-  /** Frames taken before the segment says HELD; -1 takes all. */
+  /** Frames accepted before the segment answers HELD; -1 accepts all. */
   room = -1;
   flushes = 0;
   wakes = 0;
@@ -95,7 +95,7 @@ test("a long burst gives others a turn after 64 frames", async () => {
   for (let n = 0; n < 150; n++) tap.inject(bytes(n));
   segment.room = -1;
   segment.switchPort.onReady?.();
-  // The frame that was held, and 64 more.
+  // The held frame, and 64 more.
   expect(segment.got.length).toBe(65);
   await turn();
   expect(segment.got.length).toBe(129);

@@ -73,7 +73,7 @@ describe("golden bytes, both ways", () => {
 
 test("the header length is the TCP header's own, not the sender's hint", () => {
   const frame = frameOf(20000);
-  // The kernel puts there what is linear in its buffer: here 256 bytes.
+  // The kernel writes the length of the linear part of its buffer there: here 256 bytes.
   expect(readVnetHeader(headerView("01 01 0001 a805 2200 1000"), 0, frame)).toBe(true);
   expect(frame.headerLength).toBe(66);
 });

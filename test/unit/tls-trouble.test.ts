@@ -1,8 +1,10 @@
-/** Each way in which a TLS handshake fails is a sentence that its reader can act on. */
+/** Each failure of a TLS handshake is reported by a sentence that tells the reader what to do. */
 import { describe, expect, it } from "vitest";
 import { tlsTrouble } from "../../shared/transport/tls-trouble.ts";
 
-/** Node.js documentation, tls, "X509 certificate error codes", and Node's own for the name. */
+/**
+ * Node.js documentation, tls, "X509 certificate error codes", and Node's own code for a wrong name.
+ */
 const CODES = [
   ...["UNABLE_TO_GET_ISSUER_CERT", "UNABLE_TO_GET_CRL", "UNABLE_TO_DECRYPT_CERT_SIGNATURE"],
   ...["UNABLE_TO_DECRYPT_CRL_SIGNATURE", "UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY"],
@@ -15,7 +17,7 @@ const CODES = [
   ...["INVALID_PURPOSE", "CERT_UNTRUSTED", "CERT_REJECTED", "HOSTNAME_MISMATCH"],
   "ERR_TLS_CERT_ALTNAME_INVALID",
 ];
-/** As Node 24 has it. */
+/** The text of Node 24. */
 const ADVICE = "self-signed certificate; if the root CA is installed locally, try --use-system-ca";
 const openssl = (reason: string): string =>
   `write EPROTO 408D02:error:0A00010B:SSL routines:f:${reason}:../deps/x.c:77:SSL alert number 70\n`;

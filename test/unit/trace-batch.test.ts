@@ -22,7 +22,7 @@ import { holds } from "../support/counts.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 import { batchOf } from "../support/wire-acts.ts";
 
-// These batches hold what no receiver accepts, too.
+// These batches hold invalid transactions too.
 inspectBatches(undefined);
 
 const zeros = (n: number): Uint8Array => new Uint8Array(n);
@@ -144,7 +144,7 @@ describe("traceBatch", () => {
   });
 });
 
-/** Records as they travel, from hex. */
+/** Records as on the wire, from hex. */
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
 
 describe("traceBatch, personality xen", () => {

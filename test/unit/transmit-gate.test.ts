@@ -1,4 +1,4 @@
-/** The transmit gate without a driver: budget, link, and what makes a source go on. */
+/** The transmit gate without a driver: budget, link, and the events that let a source continue. */
 import { beforeEach, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
@@ -33,7 +33,7 @@ let open: boolean;
 let kicks: number[];
 let staged: number;
 let ready: number;
-/** What `stage` answers. */
+/** The result of `stage`. */
 let stage: (m: Mbuf) => number;
 
 beforeEach(() => {

@@ -1,4 +1,4 @@
-/** Addresses as users write them, and names of hosts to addresses. */
+/** Addresses as users write them, and the resolution of host names. */
 import { ADDRCONFIG } from "node:dns";
 import { describe, expect, it } from "vitest";
 import { hostPort, target } from "../../cli/common/options.ts";
@@ -17,14 +17,14 @@ describe("ux-S1 an address without a port means a device's port", () => {
     ["WS://lab/", "ws://lab:7700/nic"],
     ["http://lab", "ws://lab:7700/nic"],
     ["http://lab/", "ws://lab:7700/nic"],
-    // No device speaks TLS, so a proxy answers there, at the port of its own protocol.
+    // No device speaks TLS, so a proxy answers, on the default port of its protocol.
     ["wss://lab", "wss://lab/nic"],
     ["https://lab", "wss://lab/nic"],
     ["wss://lab:443", "wss://lab/nic"],
     ["wss://[2001:db8::1]", "wss://[2001:db8::1]/nic"],
   ])("%s is dialled as %s", (written, url) => {
     expect(nicUrl(written)).toBe(url);
-    // What one ringwire made of it, another one reads alike.
+    // A URL that ringwire made is read the same way again.
     expect(nicUrl(nicUrl(written))).toBe(url);
   });
 

@@ -1,4 +1,4 @@
-/** Two links over the transport in memory: what one posts the other applies, in order. */
+/** Two links over the transport in memory: each applies the other's transactions, in order. */
 import { describe, expect, it } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Op } from "../../shared/wire/catalogue.ts";

@@ -1,4 +1,4 @@
-/** The WebSocket transport at its ends: peers that go on sending, hosts that say nothing. */
+/** The WebSocket transport at its end: peers that go on sending, hosts that never answer. */
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
@@ -17,7 +17,7 @@ afterEach(() => {
   }
 });
 
-/** An upgraded socket of a stranger, and our end of it. */
+/** An upgraded socket of a stranger, and our end of the connection. */
 async function joined(): Promise<{
   raw: RawSocket;
   transport: Transport;
@@ -37,7 +37,7 @@ async function joined(): Promise<{
   return { raw, transport, closed };
 }
 
-/** Sends frames until the socket is gone. Resolves to the bytes that the other side has read. */
+/** Sends frames until the socket is closed. Resolves to the bytes that the other side has read. */
 async function flood(raw: RawSocket, frame: Buffer, transport: Transport): Promise<number> {
   const { socket } = raw;
   const more = Buffer.concat(Array(Math.ceil((1 << 18) / frame.length)).fill(frame));
@@ -46,12 +46,12 @@ async function flood(raw: RawSocket, frame: Buffer, transport: Transport): Promi
   };
   socket.on("drain", push);
   push();
-  // Not `once`, which an error before the end would reject.
+  // Without `once`, which rejects when an error comes before the end.
   if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
   return transport.receivedBytes;
 }
 
-/** One read of a socket, which may come before the pause. */
+/** One read of a socket, which may happen before the pause. */
 const READ_BYTES = 1 << 18;
 
 describe("a side that has ended a connection", () => {
@@ -64,7 +64,7 @@ describe("a side that has ended a connection", () => {
     expect(await closed).toBe(1003);
     const before = transport.receivedBytes;
     expect((await flood(raw, frame, transport)) - before).toBeLessThanOrEqual(READ_BYTES);
-    // The close frame came through before the cut.
+    // The close frame arrived before the connection was cut.
     expect(raw.received.toString("latin1")).toContain("only binary messages are understood here");
   });
 
@@ -108,7 +108,7 @@ describe("a side that has ended a connection", () => {
 
 describe("a dial", () => {
   it("attack-S17 to a host that drops SYNs ends after its own limit, not the handshake's", async () => {
-    // A stopped process whose accept queue is full: its kernel answers no SYN.
+    // A stopped process with a full accept queue: its kernel answers no SYN.
     await using host = start([
       NODE,
       "-e",

@@ -10,7 +10,7 @@ import { holds } from "../support/counts.ts";
 import { RecordingSink, type Told } from "../support/recording-sink.ts";
 import { same, sameBytes, sameList } from "../support/same.ts";
 
-/** Collects messages, with a copy of their bytes, and gives the buffers back. */
+/** Collects messages, with a copy of their bytes, and returns the buffers. */
 function collector(): { writer: BatchWriter; messages: Uint8Array[] } {
   const messages: Uint8Array[] = [];
   const writer = new BatchWriter((message, release) => {
@@ -144,7 +144,7 @@ describe("BatchWriter", () => {
         same(told.length, expected.length, "transactions");
         for (const [i, fields] of told.entries()) sameFields(fields, expected[i]!);
         for (const message of messages) {
-          // msgpackr reads it, and writes the very same bytes for what it read.
+          // msgpackr reads the message, and encodes the result to the same bytes.
           const value = unpack(message) as unknown[][];
           for (const t of value) {
             for (const [i, f] of t.entries()) {

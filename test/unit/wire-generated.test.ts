@@ -1,4 +1,6 @@
-/** What `npm run generate` writes is in the tree, and the codecs written by hand keep the catalogue. */
+/**
+ * The output of `npm run generate` is in the tree, and the hand-written codecs match the catalogue.
+ */
 import { readFileSync } from "node:fs";
 import { unpack } from "msgpackr";
 import { describe, expect, it } from "vitest";
@@ -27,7 +29,7 @@ describe("the catalogue", () => {
       if (reply !== undefined) expect(catalogue).toHaveProperty(reply);
   });
 
-  /** One batch with all that the writer has a codec of its own for. */
+  /** One batch with every transaction that has a hand-written codec. */
   function hot(): unknown[][] {
     let message = new Uint8Array(0);
     const writer = new BatchWriter((sent, release) => {

@@ -7,7 +7,7 @@ import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
-/** One end of a wire that the test holds in its hand. */
+/** One end of a wire that the test controls. */
 class HandTransport implements Transport {
   sent: Uint8Array[] = [];
   open = true;
@@ -28,7 +28,7 @@ class HandTransport implements Transport {
   }
   cork(): void {}
   uncork(): void {}
-  /** A message from the peer. */
+  /** A message of the peer arrives. */
   arrive(message: Uint8Array): void {
     this.receivedBytes += message.length;
     this.onMessage(message);
@@ -61,7 +61,7 @@ function open(): { link: Link; transport: HandTransport; owner: Owner } {
   return { link: new Link(transport, owner, silentLogger), transport, owner };
 }
 
-/** What a peer would send, built by a link of its own. */
+/** A peer's batch, built by a link of its own. */
 function peerBatch(post: (link: Link) => void): Uint8Array {
   const { link, transport } = open();
   post(link);
@@ -186,7 +186,7 @@ describe("Link", () => {
 
   it("fault-K7: does not take our own stall for the peer's death", () => {
     const { link, transport, owner } = open();
-    // Timers of a stalled process fire once when it wakes, whatever time has passed.
+    // Timers of a stalled process fire once when it wakes, however long it was stalled.
     vi.setSystemTime(Date.now() + 60_000);
     vi.advanceTimersByTime(1000);
     transport.receivedBytes++;

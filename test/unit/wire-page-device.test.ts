@@ -1,5 +1,5 @@
 /**
- * What the protocol page promises, asked of a device by a frontend that is not ours. Titles begin
+ * Promises of the protocol page, tested on a device by a frontend that is not ours. Titles begin
  * with the paragraph of the page that was found missing (P) or wrong (W).
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -25,7 +25,7 @@ let names = 0;
 const name = (): string => `raw${++names}`;
 const join = (hello: object = {}): Promise<RawFrontend> => RawFrontend.join(port, name(), hello);
 
-/** How the device ends the connection over what was sent. Throws when it does not. */
+/** How the device ends the connection after these messages. Throws when it stays open. */
 async function endOf(raw: RawFrontend): Promise<Closing> {
   if (await raw.flushed()) throw new Error("the connection still stands");
   return await raw.closed;
@@ -144,7 +144,7 @@ describe("the handshake", () => {
   ])("page-P7 hello with %s is welcome", async (_what, more) => {
     const raw = await join(more);
     const welcome = raw.heard.told.find(([what]) => what === "welcome")?.[1];
-    // It gets what the device has.
+    // The frontend gets the device's own limits.
     expect(welcome).toMatchObject({ queues: 32, maxMtu: 9216 });
     await raw.end();
   });
@@ -249,7 +249,7 @@ describe("ENA", () => {
       if (bytes !== undefined && bytes !== "refuse") answers.set(tag, Uint8Array.from(bytes));
       return undefined;
     };
-    // Descriptors that are not pushed: the device asks for them, and holds the queue meanwhile.
+    // The descriptors are not pushed, so the device reads them, and the queue waits meanwhile.
     raw.batch(mmio(tx.doorbell, 1));
     await raw.until("a read", () => tags.length > 0);
     expect(await raw.survived()).toBe(true);
@@ -259,7 +259,7 @@ describe("ENA", () => {
       raw.batch([Op.READ_REPLY, tag, 0, Buffer.from(answers.get(tag)!)]);
     }
     expect(await raw.survived()).toBe(true);
-    // Answered: the tag is nobody's any more.
+    // The tag was answered, so it is not valid any more.
     raw.batch([Op.READ_REPLY, tags[0]!, 0, Buffer.alloc(4)]);
     expect((await endOf(raw)).reason).toContain("was never used or is answered already");
   });
@@ -273,7 +273,7 @@ test("page-P6 a peer that reports no progress gets no more frames, and keeps its
   const ena = new RawEna(deaf);
   await ena.renew();
   ena.refill(await ena.createQueue(SqDirection.RX), 32);
-  // Answers are never held back: they use up what may be under way.
+  // Answers are never held back, but they count as bytes in flight.
   for (let tag = 0; tag < 600; tag++) deaf.batch([Op.MMIO_READ, 10_000 + tag, 0, 0, 256]);
   await deaf.until("all", ([what, tag]) => what === "mmioReadReply" && tag === 10_599);
 
@@ -295,7 +295,7 @@ describe("Xen", () => {
     guest.port = await guest.allocUnbound();
     guest.tx = guest.ring(8, TX_SLOT_SIZE);
     guest.rx = guest.ring(9, RX_SLOT_SIZE);
-    // The window of reference 9 lies at 9 * 4096; its grant names a frame where none lies.
+    // The window of reference 9 is at 9 * 4096; its grant names a frame without a window.
     const flags = GrantType.PERMIT_ACCESS;
     guest.raw.batch([Op.GRANT, 1, grantRecords([[9, { flags, domid: 0, frame: 0x1234 }]])]);
     await guest.offer(guest.keys);

@@ -1,4 +1,4 @@
-/** Numbers and bytes that shared/wire/README.md shows to the authors of other implementations. */
+/** Numbers and bytes that shared/wire/README.md gives to the authors of other implementations. */
 import { expect, it } from "vitest";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";

@@ -14,14 +14,14 @@ import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { WELCOME } from "../support/rogue-device.ts";
 
 const PAGE = 4096;
-/** Connections at a time. */
+/** Connections at the same time. */
 const TOGETHER = 16;
 
 const nameOf = (cut: number): string => `cut${1000 + cut}`;
 const helloOf = (personality: string, cut: number): Buffer =>
   wsFrame(packBatch([[Op.HELLO, { version: 1, personality, name: nameOf(cut), instance: "raw" }]]));
 
-/** A message that leaves traces, were any of it applied. */
+/** A message that would leave traces if any part of it were applied. */
 const work: Readonly<Record<string, Buffer>> = {
   ena: packBatch([
     [Op.WINDOW, PAGE, PAGE],
@@ -56,7 +56,7 @@ const shapes: readonly [string, (message: Buffer) => Buffer][] = [
 describe("a device", () => {
   let device: Device;
   let port: number;
-  /** Whole batches that were received, by NIC. */
+  /** Number of whole batches received, by NIC. */
   const heard = new Map<string, number>();
 
   beforeAll(async () => {
@@ -70,7 +70,7 @@ describe("a device", () => {
   });
   afterAll(async () => await device.close());
 
-  /** Waits until nothing of the connections is left. */
+  /** Waits until nothing is left of the connections. */
   const clean = async (): Promise<void> => {
     await eventually("the sessions to be gone", () => {
       const left = device.status();
@@ -99,7 +99,7 @@ describe("a device", () => {
     await raw.ended();
   }
 
-  /** `reset` for each number of bytes below `length`; then nothing is left. */
+  /** Calls `reset` for each number of bytes below `length`; then expects that nothing is left. */
   async function atEachByte(length: number, reset: (cut: number) => Promise<void>): Promise<void> {
     heard.clear();
     for (let from = 0; from < length; from += TOGETHER) {
@@ -124,7 +124,7 @@ describe("a device", () => {
       async (_shape, shape) => {
         const part = shape(work[personality]!);
         await atEachByte(part.length, (cut) => resetAfter(helloOf(personality, cut), part, cut));
-        // Of each connection its hello, and never the message behind it.
+        // Each connection delivered its hello, and never the message behind it.
         expect(heard.size).toBe(part.length);
         expect(new Set(heard.values())).toEqual(new Set([1]));
       },
@@ -139,7 +139,7 @@ describe("a frontend", () => {
   test.each(shapes)(
     "fault-A14: reset at each byte of the welcome in %s: no driver is made, a sentence says so",
     async (_shape, shape) => {
-      // A server does not mask, and a zero mask changes nothing but the header.
+      // A server does not mask. Removing a zero mask changes only the header.
       const frame = unmasked(shape(packBatch([[Op.WELCOME, WELCOME]])));
       let cut = 0;
       const upgrade = (socket: Socket, request: string): void => {
@@ -151,7 +151,7 @@ describe("a frontend", () => {
           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
             `Sec-WebSocket-Protocol: ringwire.v1\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
         );
-        // The client's first message says that it has read the answer.
+        // The client's first message shows that it has read the answer.
         socket.once("data", () => {
           socket.write(frame.subarray(0, cut), () => socket.resetAndDestroy());
         });
@@ -186,7 +186,7 @@ describe("a frontend", () => {
     },
   );
 
-  /** The same frames as a server sends them: the mask bit off, and the four zero bytes gone. */
+  /** The same frames as a server sends them, without mask bit and without the four zero bytes. */
   function unmasked(frames: Buffer): Buffer {
     const out: Buffer[] = [];
     for (let at = 0; at < frames.length; ) {

@@ -1,4 +1,4 @@
-/** Rules that Xen's advisories left us, where grant table, event channels and calls keep them. */
+/** Rules that follow from Xen's advisories, for grant table, event channels and hypercalls. */
 import { describe, expect, it } from "vitest";
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import { dispatch, type Hypervisor } from "../../device/xen/hypercalls.ts";
@@ -21,7 +21,7 @@ describe("XSA-218/224", () => {
         const [gone] = left.splice(rest % left.length, 1);
         rest = Math.floor(rest / (left.length + 1));
         expect(table.unmap(gone!)).toBe(0);
-        // A second time, as if two processors had raced, takes nothing back.
+        // A second unmap, as if two processors had raced, changes nothing.
         expect(table.unmap(gone!)).toBe(-4);
         expect(table.usesOf(8)).toEqual({
           readers: left.length,
@@ -54,7 +54,7 @@ it("XSA-226/411 transitive grants are refused, in every operation, and leave no 
   const guest = new GuestGrants();
   guest.table.setVersion(2);
   for (const flags of [TRANSITIVE, TRANSITIVE | 4, TRANSITIVE | 0x100]) {
-    // trans_domid 2 where a sub-page entry has its offset, gref 9 in the place of the frame.
+    // trans_domid 2 where a sub-page entry has its offset, gref 9 in place of the frame.
     guest.grant([[8, { flags, domid: 0, frame: 9, pageOff: 2, length: 4096 }]]);
     for (const write of [false, true]) {
       expect(guest.table.map(8, write, 0)).toBe(-1);
@@ -79,7 +79,9 @@ describe("XSA-332", () => {
     readonly turns: [number, number];
     readonly guests: [number, number];
   }
-  /** Two guests with a port each. The first one's turns find work only if `honest`. */
+  /**
+   * Two guests with a port each. Turns of the first one find work only if `honest` returns true.
+   */
   function net(honest: () => boolean): Net {
     const clock = { ms: 0 };
     const events = new EventChannels({ now: () => clock.ms });
@@ -114,7 +116,7 @@ describe("XSA-332", () => {
     expect(first).toBeGreaterThan(0);
     expect(first).toBeLessThan(16);
     for (let s = 0; s < 9; s++) second(n, 100);
-    // One a second from then on, out of a million events.
+    // From then on one turn a second, out of a million events.
     expect(n.turns[0] - first).toBeGreaterThan(0);
     expect(n.turns[0] - first).toBeLessThanOrEqual(10);
     expect(n.turns[1]).toBe(10_000);
@@ -195,7 +197,7 @@ describe("XSA-396, device side", () => {
 
 describe("XSA-361/362/365", () => {
   const ENTRIES = 7;
-  /** k is the entry that would succeed: a copy of no bytes. All others name no domain. */
+  /** Entry k is a copy of no bytes, which succeeds. All others name no domain. */
   it("fault-E7 XSA-361/362/365 every batch entry has its status, whichever one differs", () => {
     const guest = new GuestGrants();
     const calls: Hypervisor = {
@@ -210,7 +212,7 @@ describe("XSA-361/362/365", () => {
         view.setUint16(i * 40 + 24, 99, true);
         view.setUint16(i * 40 + 32, i === k ? 0 : 64, true);
         view.setUint16(i * 40 + 34, 3, true);
-        // Poison: a status that was never written would stay.
+        // A status that is never written would stay at this value.
         view.setInt16(i * 40 + 36, 0x7777, true);
       }
       const { errno, bytes } = dispatch(calls, 1, 20, 5, new Uint8Array(view.buffer));

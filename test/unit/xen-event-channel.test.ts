@@ -23,7 +23,7 @@ function machine(maxPorts?: number): Machine {
   return { events, clock, upcalls };
 }
 
-/** A guest's port joined to one of domain 0, the first pending bit taken. */
+/** A guest's port joined to one of domain 0, with its first pending bit cleared. */
 function joined(m: Machine): { guest: number; backend: number } {
   const guest = m.events.allocUnbound(1, SELF, 0);
   const backend = m.events.bindInterdomain(0, 1, guest);
@@ -275,7 +275,7 @@ describe("handlers", () => {
     let turns = 0;
     m.events.bindHandler(0, backend, () => {
       turns++;
-      // Bounded, so that a table which goes on shows as a number.
+      // The number of turns is bounded, so that an endless loop shows as a wrong number.
       if (turns < 9) m.events.send(1, guest);
       if (turns === 3) m.events.mask(0, backend);
       m.events.eoi(0, backend, false);
@@ -353,7 +353,7 @@ describe("delay of spurious events", () => {
     turn(true);
     turn(true);
     expect(m.events.nextTick).toBe(1);
-    // Ending a turn twice does not shorten its delay.
+    // A second end of a turn does not shorten its delay.
     m.events.eoi(0, backend, false);
     expect(turns).toBe(2);
     m.events.tick(1);

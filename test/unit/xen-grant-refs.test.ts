@@ -1,4 +1,4 @@
-/** The guest's grant table: references, what the device is told, what it may reach, and quarantine. */
+/** The guest's grant table: references, messages to the device, allowed accesses, quarantine. */
 import { describe, expect, it, test } from "vitest";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
@@ -16,7 +16,7 @@ import { FakeDeviceLink } from "../support/fake-device-link.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 import { sameBytes } from "../support/same.ts";
 
-/** 4096 / 8 less the reserved ones: free references of a table of one frame. */
+/** 4096 / 8 minus the reserved references: the free references of a table of one frame. */
 const ONE_FRAME = 504;
 
 /** Allocates `count` references, one by one. */
@@ -24,7 +24,7 @@ function take({ grants }: GrantStage, count: number): GrantRef[] {
   return Array.from({ length: count }, () => grants.allocGrantReference());
 }
 
-/** The code of the misuse that `act` is. */
+/** The code of the misuse that `act` throws. */
 function misuse(act: () => unknown): string {
   try {
     act();
@@ -104,7 +104,7 @@ describe("references", () => {
 });
 
 describe("free callbacks", () => {
-  /** A table of one frame with all references owned by the caller. */
+  /** A table of one frame whose references the caller owns. */
   function drained() {
     const stage = new GrantStage({ maxFrames: 1 });
     const owned = take(stage, ONE_FRAME);
@@ -177,7 +177,7 @@ describe("free callbacks", () => {
     for (const reference of owned.splice(0, 3)) grants.freeGrantReference(grantRef(reference));
     await nextTurn();
     expect([called, small.pending]).toEqual([0, true]);
-    // Nothing is given back from here on.
+    // From here on no reference is freed.
     grants.cancelFreeCallback(large);
     await nextTurn();
     expect([called, small.pending]).toEqual([1, false]);
@@ -194,7 +194,7 @@ describe("what the device is told", () => {
     const { grants, device } = new GrantStage();
     const [rw, ro] = [grants.allocGrantReference(), grants.allocGrantReference()];
     grants.grantForeignAccessRef(rw, 0, busAddress(5 * 4096), false);
-    // Generation 0x1234, so page 0x1234_00000 + 7: the upper four bits don't fit.
+    // Generation 0x1234, so page 0x1234_00000 + 7: its upper four bits don't fit.
     grants.grantForeignAccessRef(ro, 3, busAddress(0x1234 * 2 ** 32 + 7 * 4096 + 100), true);
     grants.post();
     expect(device.entries).toEqual(
@@ -295,7 +295,7 @@ describe("a new link", () => {
     expect(grants.endForeignAccessRef(grantRef(a))).toBe(false);
     grants.endForeignAccessRef(grantRef(b));
     grants.grantForeignAccessRef(grantRef(c), 0, busAddress(12288), true);
-    // Neither the end of b nor the grant of c was sent when the link broke.
+    // When the link broke, neither the end of b nor the grant of c had been sent.
     stage.reconnect();
     expect([...stage.device.entries.keys()].sort()).toEqual([a, c].sort());
     expect(stage.device.entries.get(c)).toMatchObject({ flags: 5, frame: 3 });
@@ -349,7 +349,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     ["last", 0, 1, 1, 1],
     ["end", 0, 1, 3, 3],
     ["far", 0, 1, 3, 3],
-    // Nothing is moved, so nothing is looked at.
+    // No byte is moved, so no reference is checked.
     ["rw", 4095, 0, OK, OK],
     ["ro", 0, 0, OK, OK],
     ["freed", 0, 0, OK, OK],
@@ -360,7 +360,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     it.each(rows)("%s, offset %i, %i bytes: write %i, read %i", (name, offset, length, w, r) => {
       const { stage, pages, refs } = stageOf(version);
       const reference = refs[name as keyof typeof refs];
-      // Lengths that no record has are checked all the same; the bytes are not there.
+      // Lengths that no record can have are checked too, without the bytes.
       const bytes = new Uint8Array(Math.min(length, 8192)).fill(0xee);
       const { grants, space } = stage;
       const before = space.faults.grant;
@@ -518,7 +518,7 @@ describe("use counts", () => {
 });
 
 describe("a use that crosses with the end of access", () => {
-  /** An owned reference whose access ended before the device's word of its use came. */
+  /** An owned reference whose access ended before the device's use count arrived. */
   function crossed() {
     const stage = new GrantStage({ maxFrames: 1 });
     const reference = stage.grants.allocGrantReference();
@@ -582,7 +582,7 @@ describe("a use that crosses with the end of access", () => {
     while (grants.allocGrantReference() >= 0);
     expect(grants.endForeignAccessRef(other)).toBe(true);
     stage.use(other, 1, 0);
-    // None is free: the owner keeps its own, until the use ends.
+    // No reference is free, so the owner keeps its own until the use ends.
     expect(grants.renew(other)).toBe(-1);
     stage.use(other, -1, 0);
     expect(grants.renew(other)).toBe(other);
@@ -624,7 +624,7 @@ describe("quarantine", () => {
     let released = 0;
     grants.quarantine(reference, () => released++);
     expect(grants.quarantined).toBe(1);
-    // The backend has what it has; nobody else gets the reference, however many are asked for.
+    // The backend keeps its access, and no allocation ever returns the reference.
     expect(stage.write(reference, 0, Uint8Array.of(1))).toBe(true);
     expect(page.bytes[0]).toBe(1);
     for (let r = grants.allocGrantReference(); r >= 0; r = grants.allocGrantReference()) {

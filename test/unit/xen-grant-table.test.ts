@@ -5,8 +5,8 @@ import { WireError } from "../../shared/wire/protocol.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
 
-// Numbers of xen/include/public/grant_table.h, written out: the table is checked against the
-// header, not against our own constants.
+// Numbers of xen/include/public/grant_table.h, written out, so that the table is checked against
+// the header and not against our own constants.
 const PERMIT = 1;
 const TRANSFER = 2;
 const TRANSITIVE = 3;
@@ -304,7 +304,7 @@ describe("uses", () => {
     expect(table.reaches(handle)).toBe(false);
     expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
     expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 1, mapped: 1, endedInUse: 1 });
-    // Ended once more, it is what it was.
+    // A second end changes nothing.
     guest.end(8);
     expect(table.snapshot()).toMatchObject({ endedInUse: 1 });
     table.unpin(8, false);

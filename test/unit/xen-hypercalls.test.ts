@@ -13,14 +13,14 @@ interface Rig {
   readonly guest: GuestGrants;
   readonly events: EventChannels;
   readonly suspends: number[];
-  /** The call of domain 1: errno and the bytes in hex. */
+  /** A hypercall of domain 1: returns the errno and the bytes in hex. */
   ask(number: number, command: number, bytes: string): [number, string];
 }
 
 function rig(suspendErrno = 0): Rig {
   const guest = new GuestGrants();
   const other = new GuestGrants({ domid: 2 });
-  // A guest that was granted a page by another one still can't reach it from here.
+  // Domain 1 was granted this page by another guest, and still can't reach it by these calls.
   other.grant([[8, { flags: 1, domid: 1, frame: 5 }]]);
   const tables: Record<number, GrantTable> = { 1: guest.table, 2: other.table };
   const events = new EventChannels({ now: () => 0 });
@@ -48,7 +48,7 @@ function rig(suspendErrno = 0): Rig {
 const hex = (text: string): string => text.replaceAll(/\s/g, "");
 const u16 = (n: number): string => Buffer.from([n & 255, (n >> 8) & 255]).toString("hex");
 const u32 = (n: number): string => u16(n & 0xffff) + u16(n >>> 16);
-/** A 64-bit kernel address: no double holds it, and it has to come back untouched. */
+/** A 64-bit kernel address, too large for a double, that has to come back unchanged. */
 const ADDRESS = "8877665544332288";
 
 const mapRef = (flags: number, ref: number, dom: number, status: number): string =>

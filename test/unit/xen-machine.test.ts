@@ -1,4 +1,4 @@
-/** What the domains of one machine share: their numbers, and the timer that time itself needs. */
+/** State that the domains of one machine share: their numbers, and the timer. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { GrantTable } from "../../device/xen/grant-table.ts";
 import { type Domain, XenMachine } from "../../device/xen/machine.ts";

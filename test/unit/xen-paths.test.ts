@@ -1,4 +1,4 @@
-/** What may be a path, what a state key says, and where a device's directories lie. */
+/** Valid paths, the values of state keys, and the places of a device's directories. */
 import { describe, expect, test } from "vitest";
 import {
   backendPath,

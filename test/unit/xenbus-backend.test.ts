@@ -1,4 +1,4 @@
-/** The backend's state machine, against the states that Linux's xen-netback goes through. */
+/** The backend's state machine, compared with the states of Linux's xen-netback. */
 import { describe, expect, it } from "vitest";
 import type { NetbackConfig } from "../../device/xen/netback/config.ts";
 import { parseRate, readFrontendKeys, VifKeyError } from "../../device/xen/vif-keys.ts";
@@ -16,7 +16,7 @@ const GOOD: Readonly<Record<string, string>> = {
   "feature-sg": "1",
 };
 
-/** Directories and device in memory: writes down what the machine does. */
+/** Directories and a device in memory that record the machine's calls. */
 class Stage implements VifStore, VifDevice {
   readonly keys: Record<string, string> = { ...GOOD, state: "1" };
   readonly backKeys: Record<string, string> = { online: "1" };
@@ -56,7 +56,7 @@ class Stage implements VifStore, VifDevice {
     this.did.push("gone");
   }
 
-  /** The frontend goes to `state`; returns what that made the backend do. */
+  /** The frontend goes to `state`. Returns what the backend did then. */
   frontendTo(state: number | undefined): string[] {
     if (state === undefined) delete this.keys["state"];
     else this.keys["state"] = String(state);
@@ -66,7 +66,7 @@ class Stage implements VifStore, VifDevice {
   }
 }
 
-/** A stage whose backend stands in `state`. */
+/** A stage whose backend is in `state`. */
 function standing(state: number): Stage {
   const stage = new Stage();
   stage.backend.start();
@@ -77,7 +77,7 @@ function standing(state: number): Stage {
   return stage;
 }
 
-// What xen-netback writes when the frontend's state changes: set_backend_state, walked by hand.
+// The writes of xen-netback when the frontend's state changes: set_backend_state, followed by hand.
 const TABLE: readonly [from: number, frontend: number | undefined, did: readonly string[]][] = [
   [S.INIT_WAIT, S.INITIALISING, []],
   [S.INIT_WAIT, S.INIT_WAIT, ["fail"]],

@@ -1,9 +1,9 @@
-/** What went wrong in other xenstore daemons, by the advisory that told of it. */
+/** Defects of other xenstore daemons, by the advisory that reported them. */
 import { describe, expect, it } from "vitest";
 import { CONFLICT_WORK, DEBT_MAX, PAID_PER_MS } from "../../device/xen/xenstore/index.ts";
 import { addGuest, machineOf, type StoreGuest } from "../support/store-guest.ts";
 
-/** The number of conflicts in a row after which their domain waits, and for how long (ms). */
+/** Conflicts in a row after which the domain that caused them has to wait, and the wait (ms). */
 const CONFLICTS = DEBT_MAX / CONFLICT_WORK + 1;
 const WAIT_MS = CONFLICT_WORK / PAID_PER_MS;
 const SHARED = "/local/domain/1/shared";
@@ -18,7 +18,7 @@ function three() {
   return { ...machine, victim, rival, second, use };
 }
 
-/** One try of the victim, with somebody's write in the middle of it. */
+/** One attempt of the victim, with another guest's write in the middle. */
 function attempt(victim: StoreGuest, meanwhile: () => void): string {
   const tx = victim.start();
   victim.read("shared", tx);
@@ -273,7 +273,7 @@ describe("XSA-325", () => {
     expect(use().map(({ domid }) => domid)).toEqual([1, 3]);
     expect(store.nextTick).toBe(Infinity);
     expect([...local.directory("/local/domain").children.keys()]).toEqual(["1", "3"]);
-    // Its id is free, and whoever has it next begins with nothing.
+    // The id is free, and the next guest with it begins with empty accounts.
     addGuest(store, 2);
     expect(use().at(-1)).toEqual(machineOf(2).store.snapshot()[1]);
   });

@@ -1,4 +1,6 @@
-/** H1: each quota to its edge and one beyond, freed and used again, and another guest unharmed. */
+/**
+ * H1: each quota up to its limit and one beyond, freed and used again; another guest is unaffected.
+ */
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_QUOTAS, type Quotas } from "../../device/xen/xenstore/index.ts";
 import { machineOf, type StoreGuest } from "../support/store-guest.ts";
@@ -41,7 +43,7 @@ describe("quotas are Xen's", () => {
 describe("a guest", () => {
   it("owns 1000 nodes and no more, by whatever request", () => {
     const { guest, use } = one();
-    // Its own directory is one, ten lists are ten.
+    // The guest's own directory is one node, the ten lists are ten.
     for (let i = 0; i < 989; i++) expect(guest.mkdir(`l${i % 10}/n${i}`)).toBe("OK\0");
     expect(use().nodes).toBe(1000);
     expect(guest.mkdir("x")).toBe("ENOSPC");
@@ -88,7 +90,7 @@ describe("a guest", () => {
     const { guest, local } = one();
     for (let i = 0; i < 1100; i++) local.write(`/many/l${i % 30}/n${i}`, "1");
     const tx = guest.start();
-    // Each is EACCES, and counts.
+    // Each read fails with EACCES, and counts.
     for (let i = 0; i < 1024; i++) expect(guest.read(`/many/l${i % 30}/n${i}`, tx)).toBe("EACCES");
     expect(guest.read("/many/l0/n1050", tx)).toBe("ENOSPC");
     expect(guest.mkdir("x", tx)).toBe("ENOSPC");
@@ -146,7 +148,7 @@ describe("a guest", () => {
     expect(three).toBeGreaterThan(3000);
     for (let i = 0; i < 3; i++) {
       expect(guest.watch("a", `${i}${"t".repeat(900)}`)).toBe("OK\0");
-      // Until it is delivered, the watch's first event is memory too.
+      // The watch's first event counts as memory until it is delivered.
       guest.heard();
     }
     expect(use()).toMatchObject({ overSoftQuota: true });

@@ -1,4 +1,4 @@
-/** xenstore's requests one by one: what they answer, and the name of each error. */
+/** xenstore's requests one by one: their replies, and the name of each error. */
 
 import { describe, expect, it } from "vitest";
 import { Xenstore } from "../../device/xen/xenstore/index.ts";
@@ -6,7 +6,7 @@ import { WireError } from "../../shared/wire/protocol.ts";
 import { XenstoreError, XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { machineOf } from "../support/store-guest.ts";
 
-/** One guest, and another whose nodes it may not see. */
+/** One guest, and another whose nodes the first may not read. */
 function two() {
   const machine = machineOf(2);
   const [guest, other] = machine.guests;

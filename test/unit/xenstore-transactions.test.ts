@@ -1,4 +1,4 @@
-/** Transactions: what they see, when they lose, and what is left of them. */
+/** Transactions: what they see, when they fail, and what they leave behind. */
 import { describe, expect, it } from "vitest";
 import { REPLACED_BYTES_MAX, TRANSACTION_MS } from "../../device/xen/xenstore/index.ts";
 import { XsType, xsStrings } from "../../shared/xen/xenstore.ts";
@@ -75,7 +75,7 @@ describe("a transaction", () => {
     guest.write("b", "1");
     guest.rm("b");
     guest.write("c/d", "1");
-    // The guest's directory got names meanwhile; nothing here has read it.
+    // The guest's directory got new children meanwhile, but this transaction has not read it.
     expect(guest.end(tx)).toBe("OK\0");
     expect(guest.directory("a")).toBe("new\0");
     expect(guest.read("c/d")).toBe("1");

@@ -1,4 +1,4 @@
-/** Who hears of what, when, and by which path. */
+/** Watches: who gets which event, when, and with which path. */
 import { describe, expect, it } from "vitest";
 import { XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { addGuest, machineOf } from "../support/store-guest.ts";
@@ -111,7 +111,7 @@ describe("special watches", () => {
     local.watch("@releaseDomain", "out", (path) => heard.push(path));
     expect(guest.watch("@releaseDomain", "t")).toBe("OK\0");
     expect(guest.watch("@introduceDomain", "t")).toBe("OK\0");
-    // Watches just set fire for themselves.
+    // A new watch fires once by itself.
     expect(guest.heard()).toEqual(["@releaseDomain t", "@introduceDomain t"]);
     expect(heard.splice(0)).toEqual(["@introduceDomain", "@releaseDomain"]);
     addGuest(store, 3);
@@ -140,7 +140,7 @@ describe("a handler of the device", () => {
       "/local/domain/1/state t",
       "/local/domain/1/state-seen t",
     ]);
-    // The device's nodes in a guest's directory are the guest's, as the directory is.
+    // Nodes that the device makes in a guest's directory belong to the guest, like the directory.
     expect(guest.read("state-seen")).toBe("4");
   });
 

@@ -1,4 +1,4 @@
-/** What a guest's requests cost the store: many changes at once, and who waits for them. */
+/** The store's work for a guest's requests: many changes at once, and guests that have to wait. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DEBT_MAX, PAID_PER_MS, Xenstore } from "../../device/xen/xenstore/index.ts";
@@ -14,7 +14,7 @@ import { XsType, xsStrings } from "../../shared/xen/xenstore.ts";
 import { holds } from "../support/counts.ts";
 import { addGuest, machineOf } from "../support/store-guest.ts";
 
-/** As deep as a relative path can name, and still within the quota of nodes. */
+/** The deepest path that a relative path can name within the quota of nodes. */
 const DEEP = Array.from({ length: 900 }, () => "a").join("/");
 
 describe("requests that make or remove many nodes", () => {
@@ -25,7 +25,7 @@ describe("requests that make or remove many nodes", () => {
     while (guest!.write(DEEP, "1") === "OK\0" && guest!.rm("a") === "OK\0") {
       expect(++served).toBeLessThan(20);
     }
-    // What waits is served in order, so what comes behind it waits too, however small it is.
+    // A guest's requests are served in order, so even a small request waits behind a waiting one.
     expect(guest!.read("a")).toBe("held");
     expect(neighbour!.write(DEEP, "1")).toBe("OK\0");
     store.flushWatches();
@@ -56,7 +56,7 @@ describe("requests that make or remove many nodes", () => {
       expect(++served).toBeLessThan(20);
     }
     expect(served).toBeGreaterThan(0);
-    // The batch is over, and so is the wait.
+    // The wait ends with the batch.
     store.flushWatches();
     expect(guest.takeReply()).not.toBe("held");
   });
@@ -79,7 +79,7 @@ describe("requests that make or remove many nodes", () => {
       guest.end(tx);
       return guest.rm("a");
     });
-    // One node too many.
+    // The write exceeds the quota by one node.
     rounds((guest) => guest.write(`${DEEP}/a`, "1"));
   });
 
@@ -140,7 +140,7 @@ describe("many changes of the tree at once", () => {
   const shown = (root: Node): string[] =>
     [...walk("/", root)].map(([path, node]) => `${path} ${node.record.generation}`).sort();
   const cost = { work: 0 };
-  /** The same changes of a plain map. */
+  /** The same changes in a plain map. */
   const applied = (before: ReadonlyMap<string, number>, changes: readonly Change[]): string[] => {
     const after = new Map(before);
     for (const { path, record: made } of changes) {
@@ -152,7 +152,7 @@ describe("many changes of the tree at once", () => {
     return [...after].map(([path, generation]) => `${path} ${generation}`).sort();
   };
 
-  /** Some of a small forest's paths, parents before children. */
+  /** Some paths of a small forest, parents before children. */
   const paths = fc
     .uniqueArray(fc.array(fc.constantFrom("a", "b", "a-"), { minLength: 1, maxLength: 4 }), {
       maxLength: 12,
@@ -178,7 +178,7 @@ describe("many changes of the tree at once", () => {
         const gone: string[] = [];
         const changes: Change[] = [{ path: "/", record: record() }];
         for (const path of touched) {
-          // Below what is removed there is nothing to change, only to remove.
+          // Nodes below a removed node can only be removed.
           const under = gone.some((top) => path.startsWith(`${top}/`));
           const remove = under || removes.next().value;
           if (remove) gone.push(path);

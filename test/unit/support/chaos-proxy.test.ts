@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { BUFFER_BYTES, ChaosProxy, type Toxics } from "../../support/chaos-proxy.ts";
 import { sameBytes } from "../../support/same.ts";
 
-/** Bytes that tell their own position, so that loss, doubling and reordering all show. */
+/** Bytes that encode their position, so that loss, duplication and reordering are noticed. */
 function pattern(bytes: number): Buffer {
   const buffer = Buffer.alloc(bytes);
   for (let at = 0; at + 4 <= bytes; at += 4) buffer.writeUInt32LE(at, at);
@@ -34,7 +34,7 @@ async function rig(toxics: { up?: Toxics; down?: Toxics }): Promise<Rig> {
   return { proxy, client, far };
 }
 
-/** Everything that comes until the stream ends or the connection closes. */
+/** All bytes until the stream ends or the connection closes. */
 function received(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   socket.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -71,7 +71,7 @@ describe("chaos proxy", () => {
     sameBytes(await up, pattern(200_000));
   });
 
-  // The two lower bounds below can't fail because a machine is slow, only because bytes are early.
+  // These two lower bounds fail only when bytes are early, never because a machine is slow.
   it("delays", async () => {
     const { client, far } = await rig({ up: { latencyMs: 80 } });
     const began = performance.now();
@@ -99,7 +99,7 @@ describe("chaos proxy", () => {
     client.end(pattern(2_000_000));
     sameBytes(await up, pattern(2_000_000));
     expect(most).toBeGreaterThan(0);
-    // What may wait, and one read of the socket that was under way.
+    // The bytes that may wait, and one read of the socket that was in progress.
     expect(most).toBeLessThanOrEqual(BUFFER_BYTES + (64 << 10));
   });
 
