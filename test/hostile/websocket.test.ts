@@ -284,7 +284,7 @@ describe("connections that end badly", () => {
       const raw = await RawSocket.upgraded(stage.port);
       raw.write(frame.subarray(0, cut));
       await new Promise((resolve) => setImmediate(resolve));
-      raw.reset();
+      raw.socket.resetAndDestroy();
     }
     await eventually("the sockets to be gone", async () => {
       const status = await stage.status();

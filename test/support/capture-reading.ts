@@ -3,13 +3,10 @@ import { existsSync, readFileSync } from "node:fs";
 import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
 
-/** The packets up to the last whole block, and the reader that parsed them. */
-export interface CaptureSoFar {
-  readonly reader: PcapngReader;
-  readonly packets: readonly CapturedPacket[];
-}
+export type CaptureSoFar = Readonly<ReturnType<typeof captureSoFar>>;
 
-export function captureSoFar(bytes: Uint8Array): CaptureSoFar {
+/** The packets up to the last whole block, and the reader that parsed them. */
+export function captureSoFar(bytes: Uint8Array) {
   const reader = new PcapngReader();
   reader.feed(Uint8Array.from(bytes));
   const packets: CapturedPacket[] = [];

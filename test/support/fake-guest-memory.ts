@@ -28,11 +28,8 @@ export class FakeGuestMemory extends FakeDma {
   protected readonly space = Space.GRANT;
 
   page(frame: number): Uint8Array {
-    let page = this.pages.get(frame);
-    if (page === undefined) {
-      page = new Uint8Array(PAGE);
-      this.pages.set(frame, page);
-    }
+    const page = this.pages.get(frame) ?? new Uint8Array(PAGE);
+    this.pages.set(frame, page);
     return page;
   }
 

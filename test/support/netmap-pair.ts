@@ -98,7 +98,7 @@ export class NetmapPair extends EnaPair {
       all.push(...rx.netmapBufIdx);
       const out = tx.slots;
       for (let id = 0; out !== undefined && id < tx.size; id++) {
-        all.push(...out.bufIdx.subarray(id * PKT_MAX_BUFS).subarray(0, out.used[id]));
+        for (let i = 0; i < out.used[id]!; i++) all.push(out.bufIdx[id * PKT_MAX_BUFS + i]!);
       }
     }
     return Uint32Array.from(all.filter((bufIdx) => bufIdx !== 0)).sort();

@@ -53,12 +53,7 @@ export class RawEna extends EnaGuest {
   }
 
   /** Like `start`, with one receive and one transmit queue. */
-  static async startWithQueues(
-    port: number,
-    name: string,
-    windows = true,
-    hello = {},
-  ): Promise<{ ena: RawEna; tx: EnaQueue; rx: EnaQueue }> {
+  static async startWithQueues(port: number, name: string, windows = true, hello = {}) {
     const ena = await RawEna.start(port, name, windows, hello);
     const tx = await ena.createQueue(SqDirection.TX);
     const rx = await ena.createQueue(SqDirection.RX);

@@ -128,11 +128,6 @@ export class RawSocket {
     return code;
   }
 
-  /** Ends with a TCP reset. */
-  reset(): void {
-    this.socket.resetAndDestroy();
-  }
-
   async ended(): Promise<void> {
     await this.#until("the end", () => this.over);
   }

@@ -11,7 +11,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { Packr } from "msgpackr";
 import WebSocket, { WebSocketServer } from "ws";
-import { Op } from "../../shared/wire/catalogue.ts";
+import { Op, type Sent } from "../../shared/wire/catalogue.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { packBatch, pinged } from "./raw-frontend.ts";
 
@@ -30,16 +30,10 @@ export const WELCOME = {
   deviceMemory: true,
 };
 
-/** A window that the frontend has made, or memory that it has pushed. */
-export interface Range {
-  readonly address: number;
-  readonly length: number;
-}
-
 /** One frontend's connection. */
 export class RogueLink {
   readonly ws: WebSocket;
-  readonly windows: Range[] = [];
+  readonly windows: Sent<"window">[] = [];
   /** Recorded transactions: replies to reads, faults. */
   readonly replies = new Map<number, { status: number; bytes: Uint8Array }>();
   readonly faults = new Set<string>();

@@ -95,7 +95,7 @@ describe("a device", () => {
         raw.socket.write(part.subarray(0, cut), () => resolve());
       });
     }
-    raw.reset();
+    raw.socket.resetAndDestroy();
     await raw.ended();
   }
 
