@@ -25,7 +25,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const DIST = "dist";
 const FRESH = `${DIST}.new-`;
 const RETIRED = `${DIST}.old-`;
-/** What a killed build left behind is swept away after this time: no build takes that long. */
+/** Leftovers of a killed build are removed after this time. No build takes that long. */
 const STALE_MS = 3600_000;
 
 /** A program that the build ran has failed, and has said why. */

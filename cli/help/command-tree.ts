@@ -4,7 +4,7 @@
  */
 import type { Command, Option } from "commander";
 
-/** What a shell can offer for a value: words, a path, or nothing. */
+/** The completions that a shell can offer for a value: words, a path, or nothing. */
 export type ValueKind = readonly string[] | "file" | "folder" | "other";
 
 export interface Flag {

@@ -22,7 +22,7 @@ export const ENA_OPTIONS = {
   ),
 };
 
-/** What an ENA function offers to its driver. */
+/** The features that an ENA function offers to its driver. */
 export interface EnaOptions extends OptionValues<typeof ENA_OPTIONS> {
   /** Offer low latency queues (descriptors and headers in BAR 2). Default true. */
   readonly llq?: boolean;

@@ -1,4 +1,4 @@
-/** What transmit and receive queues share: a descriptor ring, and the queue that completes it. */
+/** The common part of transmit and receive queues: a descriptor ring, and its completion queue. */
 import type { QueueId } from "../../shared/net/frame.ts";
 import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { CompletionQueue } from "./completion-queue.ts";

@@ -97,7 +97,7 @@ export class GuestDomain implements Domain, GuestCalls {
     this.#machine.release(this);
   }
 
-  /** What the domain has taken of the machine; nothing when it is released. */
+  /** Resources of the machine that the domain uses; none after its release. */
   use(): Pick<XenStatus, "store" | "events"> {
     if (this.#released) return {};
     const { xenstore, events } = this.#machine;

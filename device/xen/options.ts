@@ -20,7 +20,7 @@ export const XEN_OPTIONS = {
   multicastControl: yesOrNo("whether frontends may choose multicast addresses (true)"),
 };
 
-/** What a Xen backend offers to its frontend, as keys of the xenstore. */
+/** The features that a Xen backend offers to its frontend, as keys of the xenstore. */
 export interface XenOptions extends OptionValues<typeof XEN_OPTIONS> {
   /** Name of the segment, for the key `bridge`. */
   readonly bridge?: string;

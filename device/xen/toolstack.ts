@@ -36,7 +36,7 @@ export interface VifDescription {
   readonly rate: string | undefined;
   /** Name of the segment. */
   readonly bridge: string;
-  /** What the backend can do, for the frontend to choose from. */
+  /** The backend's features, from which the frontend chooses. */
   readonly offer: VifOffer;
 }
 

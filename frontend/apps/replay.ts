@@ -6,8 +6,8 @@
  *             └───────────────── nothing is read on until there is room ◄───────────────┘
  *
  * Every packet that was read is counted once: as sent (Counts.packets), or as skipped, by reason.
- * Sent means that the driver accepted it. What the driver lost then, in a reset for example, is
- * reported beside it.
+ * Sent means that the driver accepted it. Packets that the driver lost later, in a reset for
+ * example, are reported beside it.
  */
 import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
 import type { Ifnet } from "../net/ifnet.ts";

@@ -36,7 +36,7 @@ export function unitText(n: number, plain: boolean): string {
   return `${value.toFixed(3)} ${UNITS[unit]}`;
 }
 
-/** What a report line shows: the differences since the report before. */
+/** The values of a report line: differences since the previous report. */
 export type Rate = ReturnType<Reporter["rate"]>;
 export type Total = ReturnType<typeof totalOf>;
 

@@ -92,7 +92,7 @@ export class TxSlots {
   }
 }
 
-/** What a Tx and an Rx ring have in common. */
+/** The common part of a Tx and an Rx ring. */
 class Ring<Stats> {
   readonly direction: SqDirection;
   readonly qid: QueueId;

@@ -81,7 +81,7 @@ export class NmPort extends PortRings {
     return this.#na.ifnet?.mac;
   }
 
-  /** What the port dropped, and what its application did wrong, by reason. */
+  /** The port's drops and its application's errors, by reason. */
   get counters(): Readonly<NetmapCounters> {
     return this.#na.counters;
   }

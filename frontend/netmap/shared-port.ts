@@ -6,8 +6,8 @@
  *   doorbell, if it is armed ────────►      arms the doorbell, looks again, sleeps (waitAsync)
  *   arms, looks again, sleeps on WAKE  ◄──  tail, then WAKE if armed
  *
- * Who sleeps always arms first and looks again after: what the other side did in between is seen
- * by that look, and what it does later finds the word armed and wakes.
+ * Each side arms the other's wake-up before it sleeps, then looks again. That look sees every change
+ * made before the arming, and every later change finds the word armed and wakes the sleeper.
  *
  * Words of a port's control block. (a) written by the application, (d) by the data path.
  *   WAKE    (d) counts wake-ups; the application sleeps on it
@@ -29,7 +29,7 @@ const WORDS = 16;
 const SEQ = 0;
 const BELL_ARMED = 1;
 
-/** What `share` gives and `nmAttach` takes: may cross to another thread, once. */
+/** The handle that `share` makes and `nmAttach` accepts. It may cross to another thread once. */
 export interface PortHandle {
   readonly place: PortPlace;
   readonly control: SharedArrayBuffer;
@@ -198,7 +198,7 @@ export class SharedPort {
     return some;
   }
 
-  /** What the application sleeps for has come: something stands beyond cur. */
+  /** True when an event for which the application sleeps has come: slots are ready beyond cur. */
   #isReady(events: number): boolean {
     for (const t of [Txrx.TX, Txrx.RX]) {
       if ((events & (t === Txrx.TX ? Poll.OUT : Poll.IN)) === 0) continue;

@@ -2,9 +2,9 @@
  * 64-bit and 48-bit little-endian quantities as plain JavaScript numbers.
  *
  * Bus addresses have 48 bits and counters stay below 2^53 for centuries, so a
- * number holds every honest value and costs no BigInt. What does not fit reads
- * as Infinity: it compares as "too large" in every bounds check, and
- * Number.isSafeInteger refuses it. Nothing here throws.
+ * number holds every honest value and costs no BigInt. A value that does not fit
+ * reads as Infinity, which is too large in every bounds check and which
+ * Number.isSafeInteger refuses. Nothing here throws.
  */
 const LE = true;
 const TWO_32 = 0x1_0000_0000;

@@ -12,7 +12,7 @@ import { DESTINATION, MAC_BYTES, SOURCE } from "./ethernet.ts";
 import { type Headers, L3, L4 } from "./headers.ts";
 
 export const RSS_KEY_BYTES = 40;
-/** What 40 bytes of key reach: two IPv6 addresses and two ports, 36 bytes. */
+/** Bytes that a 40-byte key can hash: two IPv6 addresses and two ports, 36 bytes. */
 const INPUT_BYTES = RSS_KEY_BYTES - 4;
 
 /** Which fields go into the hash: ENA's bits. */

@@ -46,7 +46,7 @@ import {
   plainPacket,
 } from "./packet.ts";
 
-/** What a section header says of the machine and the program that wrote the file. */
+/** The machine and the program that wrote the file, from a section header. */
 export interface CaptureSection {
   readonly hardware: string | undefined;
   readonly os: string | undefined;

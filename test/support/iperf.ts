@@ -68,8 +68,8 @@ export async function ping(options: PingOptions): Promise<ReturnType<typeof ping
 }
 
 /**
- * What ping has printed of its first `count` probes: `times` are round trips in ms, in the order of
- * arrival. A second answer to the same probe is a duplicate and not counted in `received`.
+ * Parses ping's output for its first `count` probes. `times` are round trips in ms, in the order of
+ * arrival. A second answer to the same probe is a duplicate, not counted in `received`.
  */
 export function pingResult(printed: string, count: number) {
   const seen = new Set<number>();

@@ -8,8 +8,8 @@ import { type Child, eventually, startScript } from "./process.ts";
 import { portOf, sum } from "./status.ts";
 
 /**
- * What one NIC has sent to the other, and what arrived there. Wrong are content or length that are
- * not as sent, and a number that was there before.
+ * Frames that one NIC has sent to the other, and frames that arrived. A frame is wrong when its bytes
+ * or its length are not as sent, or when its number was seen before.
  */
 export type DirectionCounts = Record<"sent" | "received" | "wrong", number>;
 

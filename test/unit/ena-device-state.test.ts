@@ -1,4 +1,4 @@
-/** What an ENA device remembers, forgets and tells: features after a reset, events, flushes, state. */
+/** State of an ENA device: features after a reset, events, flushes, snapshots. */
 import { describe, expect, test } from "vitest";
 import { createEnaNic, type EnaOptions } from "../../device/ena/index.ts";
 import { Verdict } from "../../device/switch/port.ts";
@@ -51,7 +51,7 @@ function refill(twin: EnaTwin, q: EnaQueue, count: number, length = 2048): void 
   twin.ring(q);
 }
 
-/** A table that names these queues in turn. */
+/** Sets an RSS table with these queues in turn. */
 async function setTable(
   twin: EnaTwin,
   queues: readonly number[],
@@ -115,7 +115,7 @@ describe("a reset", () => {
       ...{ mtu: 9216, driver: "unknown", llq: false, groups: 0, lastReset: "NORMAL" },
       ...{ frame: 9234, told: 9216, rx: 0xf, location: 0, table: 0 },
     });
-    // Hints that the last driver was told count for nothing.
+    // Hints sent to the last driver do not count for the next one.
     await twin.attach();
     const before = nic.snapshot().counters["aenqEvents"]!;
     nic.tick();
@@ -441,7 +441,7 @@ describe("features that have data", () => {
     const before = events();
     host.roundTripMs = 70;
     nic.tick();
-    // Only the keep-alive.
+    // The change of the round trip is too small for a new hint, so only the keep-alive comes.
     expect(events()).toBe(before + 1);
     host.roundTripMs = 75;
     nic.tick();
@@ -545,7 +545,7 @@ describe("receive", () => {
     refill(twin, empty, 2);
     expect(host.switchPort.rooms).toBe(1);
     expect(port.ready!(60, 1)).toBe(true);
-    // Queues that come and go are a change too.
+    // Created and destroyed queues can make room too.
     const other = await twin.createQueue(SqDirection.TX, 8, 1);
     expect(port.ready!(60, 3)).toBe(false);
     await twin.destroySq(SqDirection.RX, empty.sqIdx);

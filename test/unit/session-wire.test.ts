@@ -1,4 +1,4 @@
-/** What a session accepts from its device, and when: the frontend's half of the protocol page. */
+/** The frontend's half of the protocol page: what a session accepts from its device, and when. */
 import { afterEach, expect, test } from "vitest";
 import type { Driver } from "../../frontend/driver.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
