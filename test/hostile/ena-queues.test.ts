@@ -15,7 +15,7 @@ import { BASE, BUFFERS, broadcast, RawEna } from "../support/raw-ena.ts";
 import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { portOf, sum } from "../support/status.ts";
 
-/** Enough that some of the frames are right by chance, with a device memory full of garbage too. */
+/** Enough cases that some frames are right by chance, although device memory is full of garbage. */
 const CASES = SOAK ? 10_000 : 4000;
 
 let stage: HostileStage;

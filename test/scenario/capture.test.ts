@@ -531,7 +531,7 @@ describe("--capture", () => {
         await using _sink = await startFrontend(at, "sink");
         await send(at, 2000);
         await device.waitFor(/no space left/);
-        // Traffic goes on.
+        // Traffic continues.
         await send(at, 1000);
         expect(device.stderr.match(/no space left/g)).toHaveLength(1);
         expect(device.stderr).toMatch(

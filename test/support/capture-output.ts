@@ -20,7 +20,7 @@ export class MemoryOutput implements CaptureOutput {
   writes = 0;
   /** Tells the recorder that the reader has left. */
   leave: (error: SinkError) => void = () => {};
-  /** No write settles before this does. */
+  /** Writes wait for this promise. */
   held: Promise<void> = Promise.resolve();
 
   async open(

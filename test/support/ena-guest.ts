@@ -42,7 +42,7 @@ import { type BusAddress, busAddress, NO_ADDRESS } from "../../shared/wire/recor
 export type Completion = ReturnType<EnaGuest["takeCompletions"]>[number];
 export type EnaQueue = Awaited<ReturnType<EnaGuest["createQueue"]>>;
 
-/** Of a transmit descriptor: a whole packet. */
+/** Default fields of a transmit descriptor: a whole packet. */
 const TX = { length: 0, reqId: 0, address: 0, first: 1, last: 1, offload: 0, headerLength: 0 };
 export type TxFields = Readonly<Partial<typeof TX & { phase: number }>>;
 

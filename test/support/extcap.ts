@@ -58,7 +58,7 @@ export class Fifo {
     outputOf("mkfifo", [this.path]);
   }
 
-  /** Reads everything into `file`, or does `script` with the pipe $1 and the file $2. */
+  /** Starts a process that copies the pipe to `file`, or runs `script` with pipe $1 and file $2. */
   read(script = 'exec cat "$1" > "$2"'): Child {
     this.reader = start(["sh", "-c", script, "sh", this.path, this.file]);
     return this.reader;

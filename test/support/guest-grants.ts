@@ -12,7 +12,7 @@ import {
 
 export type Told = Readonly<Record<"reference" | "readers" | "writers", number>>;
 
-/** `pageOff` and `length` are of version 2 with SUB_PAGE, else 0. */
+/** `pageOff` and `length` are set in version 2 with SUB_PAGE, else 0. */
 export type GrantEntry = Readonly<
   Record<"flags" | "domid" | "frame" | "pageOff" | "length", number>
 >;

@@ -82,7 +82,7 @@ export class NetmapPair extends EnaPair {
     await this.settle();
   }
 
-  /** The rings that a port has open, both ways. */
+  /** The open rings of a port, in both directions. */
   #openRings(): NetmapRing[] {
     const krings = [...this.na.krings(Txrx.RX), ...this.na.krings(Txrx.TX)];
     return krings.filter((k) => k.ring !== undefined && !k.isFake).map((k) => k.openRing);

@@ -13,7 +13,7 @@ import { missingProgram, outputOf } from "./installed.ts";
 
 const ip = (...args: string[]): string => outputOf("ip", args).toString();
 
-/** Empty when namespaces can be used, undefined before it was asked. */
+/** Why namespaces can't be used: empty when they can, undefined before the first check. */
 let reason: string | undefined;
 
 /** Why this machine has no namespaces, as a sentence for a skipped test; undefined when it has. */
