@@ -105,6 +105,171 @@ describe("MirrorCheck", () => {
   });
 });
 
+describe("MirrorCheck, look by look", () => {
+  const ELSEWHERE = busAddress(0x50_000);
+
+  /** Mirrors at these places, and what the check asks for: space, address, length. */
+  function stage(...sizes: [space: Space, address: number, bytes: number][]) {
+    const mirrors = sizes.map(([space, address, bytes]) => ({
+      space,
+      address: busAddress(address),
+      bytes: new Uint8Array(bytes),
+    }));
+    const theirs = new Map(mirrors.map((mirror) => [mirror, mirror.bytes.slice()]));
+    const asked: (readonly number[])[] = [];
+    const found: Divergence[] = [];
+    const answer = { run: () => {} };
+    const check = new MirrorCheck(
+      async (space, address, length) => {
+        asked.push([space, address, length]);
+        const mirror = mirrors.find(
+          (m) => m.space === space && address >= m.address && address < m.address + m.bytes.length,
+        )!;
+        const at = address - mirror.address;
+        const bytes = theirs.get(mirror)!.slice(at, at + length);
+        answer.run();
+        return await Promise.resolve(bytes);
+      },
+      () => mirrors,
+      (where) => found.push(where),
+    );
+    const asks = async () => {
+      await check.tick();
+      return asked.splice(0);
+    };
+    return { mirrors, theirs, found, answer, check, asks };
+  }
+
+  test("goes through all mirrors once a tick, in their order, and counts each byte", async () => {
+    const { check, asks } = stage([Space.BUS, ADDRESS, 100], [Space.GRANT, ELSEWHERE, 65_537]);
+    const round = [
+      [Space.BUS, ADDRESS, 100],
+      [Space.GRANT, ELSEWHERE, 65_536],
+      [Space.GRANT, ELSEWHERE + 65_536, 1],
+    ];
+    // The end of the list ends the tick.
+    expect(await asks()).toEqual(round);
+    expect(await asks()).toEqual(round);
+    expect(check.compared).toBe(2 * 65_637);
+  });
+
+  test("a suspect is looked at by itself first; the third look ends it all", async () => {
+    const { mirrors, theirs, found, asks } = stage(
+      [Space.BUS, ADDRESS, 100],
+      [Space.GRANT, ADDRESS, 200],
+    );
+    theirs.get(mirrors[1]!)![150] = 1;
+    const round = [
+      [Space.BUS, ADDRESS, 100],
+      [Space.GRANT, ADDRESS, 200],
+    ];
+    expect(await asks()).toEqual(round);
+    expect(await asks()).toEqual([[Space.GRANT, ADDRESS + 150, 1], ...round]);
+    expect(found).toEqual([]);
+    expect(await asks()).toEqual([[Space.GRANT, ADDRESS + 150, 1]]);
+    expect(found).toEqual([{ space: Space.GRANT, address: ADDRESS + 150, ours: 0, theirs: 1 }]);
+    expect(await asks()).toEqual([]);
+  });
+
+  test.each([
+    ["equal in between", (theirs: Uint8Array, look: number) => (theirs[5] = look === 1 ? 0 : 1)],
+    ["another value of theirs", (theirs: Uint8Array, look: number) => (theirs[5] = 1 + (look & 1))],
+  ])("only looks in a row count: %s", async (_, change) => {
+    const { mirrors, theirs, found, asks } = stage([Space.BUS, ADDRESS, 100]);
+    const bytes = theirs.get(mirrors[0]!)!;
+    for (let look = 0; look < 3; look++) {
+      change(bytes, look);
+      await asks();
+    }
+    expect(found).toEqual([]);
+    bytes[5] = 9;
+    for (let look = 0; look < 2; look++) await asks();
+    expect(found).toEqual([]);
+    await asks();
+    expect(found).toMatchObject([{ theirs: 9 }]);
+  });
+
+  test("another value of ours begins anew", async () => {
+    const { mirrors, theirs, found, asks } = stage([Space.BUS, ADDRESS, 100]);
+    theirs.get(mirrors[0]!)![5] = 1;
+    for (const ours of [0, 2, 2]) {
+      mirrors[0]!.bytes[5] = ours;
+      await asks();
+    }
+    expect(found).toEqual([]);
+    await asks();
+    expect(found).toMatchObject([{ ours: 2, theirs: 1 }]);
+  });
+
+  test("what the device writes during a look is none, even where it differs", async () => {
+    const { mirrors, theirs, found, answer, asks } = stage([Space.BUS, ADDRESS, 100]);
+    const ours = mirrors[0]!.bytes;
+    answer.run = () => {
+      ours[5] = ours[5]! + 1;
+    };
+    for (let look = 0; look < 5; look++) await asks();
+    expect(theirs.get(mirrors[0]!)![5]).toBe(0);
+    expect(found).toEqual([]);
+  });
+
+  test.each([0, 65_535, 65_536, 65_537])(
+    "a suspect at byte %i of a long mirror stays one until its own bytes are equal",
+    async (at) => {
+      const { mirrors, theirs, found, asks } = stage([Space.BUS, ADDRESS, 3 * 65_536]);
+      const bytes = theirs.get(mirrors[0]!)!;
+      bytes[at] = 1;
+      for (let look = 0; look < 3; look++) await asks();
+      expect(found).toMatchObject([{ address: ADDRESS + at }]);
+    },
+  );
+
+  test("a suspect whose mirror is gone is forgotten; back, it needs three looks again", async () => {
+    const { mirrors, theirs, found, asks } = stage(
+      [Space.BUS, ADDRESS, 100],
+      [Space.BUS, ELSEWHERE, 9],
+    );
+    const [gone] = mirrors as [(typeof mirrors)[0]];
+    theirs.get(gone)![99] = 1;
+    await asks();
+    await asks();
+    mirrors.shift();
+    expect(await asks()).toEqual([[Space.BUS, ELSEWHERE, 9]]);
+    mirrors.unshift(gone);
+    await asks();
+    await asks();
+    expect(found).toEqual([]);
+    await asks();
+    expect(found.length).toBe(1);
+  });
+
+  test("one question at a time; an error that is no refusal is the caller's", async () => {
+    let fail: ((error: Error) => void) | undefined;
+    let asked = 0;
+    const check = new MirrorCheck(
+      () => {
+        asked++;
+        return new Promise((_, reject) => {
+          fail = reject;
+        });
+      },
+      () => [{ space: Space.BUS, address: ADDRESS, bytes: new Uint8Array(9) }],
+      () => {},
+    );
+    const first = check.tick();
+    await check.tick();
+    expect(asked).toBe(1);
+    fail!(new TypeError("a bug"));
+    await expect(first).rejects.toThrow("a bug");
+    // The round had come to its end.
+    await check.tick();
+    const second = check.tick();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(asked).toBe(2);
+    fail!(new DmaError("DMA_REFUSED", "gone"));
+    await expect(second).resolves.toBe(undefined);
+  });
+});
+
 const open: { close(): Promise<void> }[] = [];
 afterEach(async () => {
   vi.restoreAllMocks();

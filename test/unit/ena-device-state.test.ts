@@ -6,11 +6,16 @@ import {
   ACQ_BODY,
   ACQ_ENTRY_SIZE,
   AdminStatus,
+  createCq,
+  createCqResp,
+  createSq,
+  Opcode,
   Placement,
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { AENQ_DEPTH, AENQ_ENTRY_SIZE, AenqGroup } from "../../shared/ena/aenq.ts";
 import {
+  aenqConfig,
   FeatureId,
   hostAttr,
   hwHints,
@@ -26,8 +31,9 @@ import {
   rssHashKey,
   rssIndTable,
 } from "../../shared/ena/rss.ts";
+import { PhaseCursor } from "../../shared/ring/phase.ts";
 import { EnaRingKind, StateKind } from "../../shared/wire/link-state.ts";
-import { type EnaQueue, featureEntry, txDescriptor } from "../support/ena-guest.ts";
+import { build, type EnaQueue, featureEntry, txDescriptor } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
@@ -148,6 +154,34 @@ describe("a reset", () => {
     expect(host.memory.pushes.live).toBe(0);
   });
 
+  test("of a device whose admin ring is being read, or whose command waits, is no fault", async () => {
+    for (const windows of [false, true]) {
+      const { host, nic, twin } = await rig({}, windows);
+      const control = { address: twin.alloc(64), length: rssHashKey.size };
+      const body = { selectedFunc: 2 };
+      twin.post(featureEntry(FeatureId.RSS_HASH_FUNCTION, rssHashFunction, body, control));
+      twin.ringAdmin();
+      expect([host.memory.reads.length, nic.snapshot().admin.waiting]).toEqual([
+        1,
+        windows ? 1 : 0,
+      ]);
+      twin.reset();
+      await settle();
+      expect(nic.snapshot()).toMatchObject({ status: "ready", admin: { waiting: 0 } });
+      expect(host.takeFaults()).toEqual([]);
+    }
+  });
+
+  test("needs a new head before the first event", async () => {
+    const { nic, twin } = await rig();
+    twin.reset();
+    twin.initAdmin();
+    await twin.setFeature(FeatureId.AENQ_CONFIG, aenqConfig, { enabledGroups: 0xdf });
+    expect([nic.events.plain(AenqGroup.WARNING), nic.snapshot().admin.events]).toEqual([false, 0]);
+    twin.write32(Register.AENQ_HEAD_DB, AENQ_DEPTH);
+    expect([nic.events.plain(AenqGroup.WARNING), nic.snapshot().admin.events]).toEqual([true, 2]);
+  });
+
   test("an admin ring whose entries are still on their way is gone", async () => {
     const { host, nic, twin } = await rig({}, false);
     twin.post(featureEntry(FeatureId.MTU, mtuFeature, { mtu: 1500 }));
@@ -260,6 +294,19 @@ describe("events", () => {
       aenqEvents: first + depth + 1,
       aenqOverflows: 0,
     });
+  });
+
+  test("a full ring loses events, and whoever sends them is told", async () => {
+    const { host, nic } = await rig();
+    const sent = Array.from({ length: AENQ_DEPTH + 1 }, () => nic.events.plain(AenqGroup.WARNING));
+    // Link up has taken a place.
+    expect(sent.filter(Boolean).length).toBe(AENQ_DEPTH - 1);
+    expect(sent.slice(-2)).toEqual([false, false]);
+    expect(nic.snapshot()).toMatchObject({
+      counters: { aenqEvents: AENQ_DEPTH, aenqOverflows: 2 },
+      faults: { AENQ_OVERFLOW: 2 },
+    });
+    expect(host.takeFaults()).toEqual(["AENQ_OVERFLOW", "AENQ_OVERFLOW"]);
   });
 
   test("a head that is written again is no fault, nor is a first one of 0", () => {
@@ -552,6 +599,80 @@ describe("receive", () => {
     expect(host.switchPort.rooms).toBe(2);
     expect(other.sqIdx).toBe(3);
   });
+});
+
+/** xorshift32, as the device uses it: 13, 17, 5. */
+function xorshift(seed: number): (below: number) => number {
+  let x = seed;
+  return (below) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % below;
+  };
+}
+
+describe("options", () => {
+  test.each([{ seed: undefined }, { seed: 1 }, { seed: 77 }])(
+    "shuffled completions come in the order of $seed",
+    async ({ seed }) => {
+      const options = {
+        completionOrder: "shuffle",
+        ...(seed === undefined ? {} : { seed }),
+      } as const;
+      const { twin } = await rig(options);
+      const q = await twin.createQueue(SqDirection.TX, 32, 1);
+      for (let i = 0; i < 20; i++) twin.postTx(q, i, twin.buffer(pattern(60)), 60);
+      twin.ring(q);
+      const pick = xorshift(seed ?? 1);
+      const ids = Array.from({ length: 20 }, (_, i) => i);
+      const order: number[] = [];
+      while (ids.length > 0) {
+        const i = pick(ids.length);
+        order.push(ids[i]!);
+        ids[i] = ids.at(-1)!;
+        ids.pop();
+      }
+      expect(twin.completed(q)).toEqual(order);
+    },
+  );
+
+  test("by default facts are kept, and the MTU is the largest before any reset", async () => {
+    const { host, nic, twin } = await rig();
+    const { entry } = await twin.getFeature(FeatureId.LLQ);
+    expect(llqFeature.parse(entry, ACQ_BODY).accelFlags).toBe(0);
+    expect(nic.snapshot().mtu).toBe(9216);
+    expect(createEnaNic(new FakeHost({ maxMtu: 4000 })).snapshot().mtu).toBe(4000);
+    expect(host.takeFaults()).toEqual([]);
+  });
+
+  test.each([
+    [true, 1, [1]],
+    [false, 1, []],
+  ])(
+    "a completion queue with interrupts %s and vector %i raises %j",
+    async (mode, vector, raised) => {
+      const { host, twin } = await rig();
+      const cqBa = twin.allocRing(64);
+      const command = { opcode: Opcode.CREATE_CQ, interruptMode: mode, msixVector: vector, cqBa };
+      const cq = await twin.command(build(createCq, { ...command, entrySizeWords: 2, cqDepth: 8 }));
+      const { cqIdx, cqInterruptUnmaskRegisterOffset } = createCqResp.parse(cq.entry, 0);
+      const sqBa = twin.allocRing(128);
+      await twin.command(
+        build(createSq, {
+          ...{ opcode: Opcode.CREATE_SQ, direction: SqDirection.TX, placement: Placement.HOST },
+          ...{ contiguous: true, cqIdx, sqDepth: 8, sqBa },
+        }),
+      );
+      twin.write32(cqInterruptUnmaskRegisterOffset, 1 << 30);
+      host.takeInterrupts();
+      const q = { sqAddress: sqBa, sq: new PhaseCursor(8), doorbell: 0x1000 } as EnaQueue;
+      twin.postTx(q, 0, twin.buffer(pattern(60)), 60);
+      twin.ring(q);
+      expect(host.switchPort.frames.length).toBe(1);
+      expect(host.takeInterrupts()).toEqual(raised);
+    },
+  );
 });
 
 describe("queues by number", () => {

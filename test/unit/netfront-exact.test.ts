@@ -9,6 +9,7 @@ import { viewOf } from "../../shared/bytes/words.ts";
 import { advance, index32 } from "../../shared/ring/index32.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { extra } from "../../shared/xen/extra.ts";
+import { grantAddress } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, RxFlag, TX_SLOT_SIZE, txRequest } from "../../shared/xen/netif.ts";
 import { RING_HEADER_SIZE, RingWord } from "../../shared/xen/ring.ts";
 import { GrantStage } from "../support/grant-stage.ts";
@@ -191,11 +192,75 @@ describe("transmit", () => {
     expect(counted(pair, "tx")).toEqual({ bad_offload: 1 });
     expect(pair.ifnet.counters).toMatchObject({ oerrors: 1, opackets: 0 });
     expect([pair.segment.length, pair.outstanding]).toEqual([0, 0]);
-    // A packet that needs only the enabled offload is sent.
-    pair.ifnet.capEnable = (pair.ifnet.capEnable & ~ALL_TX) | Ifcap.TXCSUM;
-    expect(pair.sendMbuf(asks(pair, tcp.bytes.slice(0, 1000), Csum.IP_TCP))).toBe(0);
+  });
+
+  test.each([
+    ["TXCSUM", Ifcap.TXCSUM, tcp.bytes, Csum.IP_UDP],
+    ["TXCSUM_IPV6", Ifcap.TXCSUM_IPV6, tcp6.bytes, Csum.IP6_TCP],
+    ["TSO4", Ifcap.TSO4, tcp.bytes, Csum.IP_TSO],
+    ["TSO6", Ifcap.TSO6, tcp6.bytes, Csum.IP6_TSO],
+  ])(
+    "a packet that needs only %s is sent with that alone enabled",
+    async (_, cap, bytes, flags) => {
+      const pair = await started({ mtu: 9000 });
+      pair.ifnet.capEnable = cap;
+      expect(pair.sendMbuf(asks(pair, bytes, flags, 1000))).toBe(0);
+      await pair.settle();
+      expect([pair.segment.length, counted(pair, "tx")["bad_offload"]]).toEqual([1, undefined]);
+    },
+  );
+
+  test.each([
+    ["TX_NULL", (pair: XenPair) => onTxResponse(pair, (view) => view.setInt16(2, 1, true))],
+    ["TX_ID", (pair: XenPair) => onTxResponse(pair, (view) => view.setUint16(0, 256, true))],
+    ["TX_RESPONSES", (pair: XenPair) => onRspProd(pair, 2)],
+  ])("%s stops the NIC and frees nothing twice", async (reason, spoil) => {
+    const pair = await started();
+    spoil(pair);
+    pair.send(frame(60));
     await pair.settle();
-    expect(pair.segment.length).toBe(1);
+    expect([pair.info.broken, pair.outstanding]).toEqual([reason, 1]);
+    expect(pair.info.stats.broken).toBe(1);
+    pair.tamper = undefined;
+    await pair.detach();
+    expect(pair.outstanding).toBe(0);
+  });
+
+  /** Changes the first of the responses that come. */
+  function onTxResponse(pair: XenPair, change: (view: DataView) => void): void {
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.type === RecordType.XEN_TX_RSP) change(viewOf(act.bytes));
+      return [act];
+    };
+  }
+
+  /** The backend says that it has answered so many requests. */
+  function onRspProd(pair: XenPair, answered: number): void {
+    const address = grantAddress(pair.txq().ring!.reference, RingWord.RSP_PROD);
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.address === address) {
+        const view = viewOf(act.bytes);
+        view.setUint32(0, pair.txq().ring!.rspCons + answered, true);
+      }
+      return [act];
+    };
+  }
+
+  test("an owner of a packet that drops the link in the middle of the responses", async () => {
+    const pair = await started();
+    for (let i = 0; i < 3; i++) {
+      const m = pair.mbuf(frame(60, i));
+      const { release } = m;
+      m.release = (one) => {
+        release?.(one);
+        if (pair.plugged) pair.cut();
+      };
+      expect(pair.sendMbuf(m)).toBe(0);
+    }
+    await pair.settle();
+    expect(pair.outstanding).toBe(0);
+    expect(pair.info.txStats[0]).toMatchObject({ count: 3, dropped_link: 2 });
+    expect([pair.info.gate.pushes, pair.info.gate.pushedBytes]).toEqual([0, 0]);
   });
 
   test("13 bytes are no frame, 14 are", async () => {
@@ -357,6 +422,7 @@ describe("transmit", () => {
     await pair.settle();
     expect(pair.info.txStats[0]).toMatchObject({ count: 3, dropped_link: 3 });
     expect(pair.ifnet.counters.oqdrops).toBe(3);
+    expect(pair.info.stats.quarantined_maps).toBe(0);
     expect([pair.outstanding, pair.info.gate.pushes, pair.info.gate.pushedBytes]).toEqual([
       0, 0, 0,
     ]);

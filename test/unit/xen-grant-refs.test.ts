@@ -3,7 +3,9 @@ import { describe, expect, it, test } from "vitest";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantMisuse, GrantTable } from "../../frontend/xen/grant-table.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { silentLogger } from "../../shared/log.ts";
+import { StateKind } from "../../shared/wire/link-state.ts";
 import { beyond, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import {
   GrantFlag,
@@ -11,9 +13,12 @@ import {
   GrantType,
   grantAddress,
   grantRef,
+  grantUseRecord,
 } from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
+import { stateParts, stateRecords } from "../support/link-state.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 import { sameBytes } from "../support/same.ts";
 
 /** 4096 / 8 minus the reserved references: the free references of a table of one frame. */
@@ -677,4 +682,81 @@ test("no link: changes are made, and told to the first device that comes", () =>
   grants.resume();
   expect(device.order).toEqual(["grant 1"]);
   expect([...device.entries.keys()]).toEqual([kept]);
+});
+
+describe("a capture that begins late", () => {
+  it.each([1, 2] as const)("is told every grant and every use, version %i", (version) => {
+    const { grants, stage } = granted(version);
+    stage.use(8, 2);
+    stage.use(9, 0, 1);
+    stage.use(10, 1, 1);
+    const parts = stateParts((state) => grants.tellState(state));
+    const kind = version === 1 ? StateKind.GRANT_V1 : StateKind.GRANT_V2;
+    expect(stateRecords(parts, kind).length).toBe(4);
+    const uses = () => {
+      const now = stateParts((state) => grants.tellState(state));
+      return stateRecords(now, StateKind.GRANT_USE).map(({ tail }) => useOf(viewOf(tail)));
+    };
+    expect(uses()).toEqual([
+      { reference: 8, readers: 2, writers: 0 },
+      { reference: 9, readers: 0, writers: 1 },
+      { reference: 10, readers: 1, writers: 1 },
+    ]);
+    stage.use(8, -2);
+    stage.use(10, -1);
+    expect(uses()).toEqual([
+      { reference: 9, readers: 0, writers: 1 },
+      { reference: 10, readers: 0, writers: 1 },
+    ]);
+  });
+
+  const useOf = (view: DataView) => ({
+    reference: grantUseRecord.reference(view, 0),
+    readers: grantUseRecord.readers(view, 0),
+    writers: grantUseRecord.writers(view, 0),
+  });
+
+  function granted(version: 1 | 2) {
+    const stage = new GrantStage({ version });
+    const { grants } = stage;
+    for (const reference of take(stage, 4)) {
+      grants.grantForeignAccessRef(reference, 0, busAddress(4096 * reference), false);
+    }
+    grants.post();
+    return { stage, grants };
+  }
+});
+
+test("a part of a page may be all of it, and not a byte more or none", () => {
+  const { grants } = new GrantStage({ version: 2 });
+  const cases: [address: number, length: number, code: string][] = [
+    [4096, 4096, "nothing thrown"],
+    [4096, 4097, "GRANT_VERSION"],
+    [4097, 4095, "nothing thrown"],
+    [4097, 4096, "GRANT_VERSION"],
+    [8191, 1, "nothing thrown"],
+    [4096, 0, "GRANT_VERSION"],
+  ];
+  for (const [address, length, code] of cases) {
+    const reference = grants.allocGrantReference();
+    const grant = () =>
+      grants.grantForeignAccessSubPage(reference, 0, busAddress(address), length, false);
+    expect(misuse(grant)).toBe(code);
+  }
+});
+
+test("of the pages that a backend keeps, each doubling of their number is a line", () => {
+  const log = new RecordingLog();
+  const stage = new GrantStage();
+  const grants = new GrantTable({ hypervisor: stage.hypervisor, space: stage.space, log });
+  const lines: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    const reference = grants.allocGrantReference();
+    grants.grantForeignAccessRef(reference, 0, busAddress(4096 * (i + 1)), false);
+    grants.post();
+    stage.hypervisor.onGrantUse(reference, 1, 0);
+    grants.quarantine(reference);
+    lines.push(log.warnings.length);
+  }
+  expect(lines).toEqual([1, 2, 2, 3, 3, 3, 3, 4, 4]);
 });
