@@ -499,6 +499,65 @@ describe("offloads", () => {
     expect(p.bytes).toEqual(before);
   });
 
+  test("a claim of the other IP version is refused, of none is not", () => {
+    const p = buildPacket({ payload: pattern(60), checksum: "partial" });
+    const p6 = buildPacket({ payload: pattern(60), checksum: "partial", v6: true });
+    const apply = (bytes: Uint8Array, l3: number, l3HdrLen: number) =>
+      new TxOffloads().apply(
+        frameOf(bytes.slice()),
+        txDesc.packOffload(l3, L4Proto.TCP, 0, 1, 1, 0, 0),
+        meta({ l3HdrLen }),
+      );
+    const { IPV4, IPV6, UNKNOWN } = L3Proto;
+    expect([IPV4, IPV6, UNKNOWN].map((l3) => apply(p.bytes, l3, 20))).toEqual([
+      "",
+      "TX_L3_MISMATCH",
+      "",
+    ]);
+    expect([IPV4, IPV6, UNKNOWN].map((l3) => apply(p6.bytes, l3, 40))).toEqual([
+      "TX_L3_MISMATCH",
+      "",
+      "",
+    ]);
+  });
+
+  test("the field is summed only when the driver has not done it; both protocols are named", () => {
+    const p = buildPacket({ payload: pattern(60), checksum: "partial" });
+    const udp = buildPacket({ payload: pattern(60), checksum: "partial", protocol: 17 });
+    const field = (bytes: Uint8Array, at: number) => (bytes[at]! << 8) | bytes[at + 1]!;
+    for (const [built, l4, at] of [
+      [p, L4Proto.TCP, 16],
+      [udp, L4Proto.UDP, 6],
+    ] as const) {
+      for (const partial of [0, 1]) {
+        const sent = built.bytes.slice();
+        sent[built.l4 + at] = 0x77;
+        const frame = frameOf(sent);
+        const word = txDesc.packOffload(L3Proto.IPV4, l4, 0, 1, partial, 0, 0);
+        expect(new TxOffloads().apply(frame, word, meta())).toBe("");
+        const wanted = partial === 1 ? sent : built.bytes;
+        expect(field(bytesOf(frame), built.l4 + at)).toBe(field(wanted, built.l4 + at));
+        expect(frame.csumOffset).toBe(at);
+        expect(frame.count).toBe(partial === 1 ? 1 : 2);
+      }
+    }
+    const none = txDesc.packOffload(L3Proto.IPV4, L4Proto.UNKNOWN, 0, 1, 1, 0, 0);
+    expect(new TxOffloads().apply(frameOf(p.bytes), none, meta())).toBe("TX_L4_MISMATCH");
+  });
+
+  test("headers that change are found again by whoever asks the frame", () => {
+    const p = buildPacket({ payload: pattern(126), checksum: "partial" });
+    const frame = frameOf(p.bytes.slice(0, 20), p.bytes.slice(20));
+    expect(new TxOffloads().apply(frame, ALL, meta())).toBe("");
+    const h = frame.headers();
+    expect([h.l3Offset, h.l4Offset, h.u16(p.l3 + 10), h.u16(p.l4 + 16)]).toEqual([
+      14,
+      34,
+      (p.bytes[24]! << 8) | p.bytes[25]!,
+      (p.bytes[50]! << 8) | p.bytes[51]!,
+    ]);
+  });
+
   test("a header checksum alone, and of a packet whose protocol is not named", () => {
     const p = buildPacket({ payload: pattern(60), checksum: "partial" });
     for (const l3 of [L3Proto.IPV4, L3Proto.UNKNOWN]) {
