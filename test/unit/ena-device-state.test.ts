@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { createEnaNic, type EnaOptions } from "../../device/ena/index.ts";
 import { Verdict } from "../../device/switch/port.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import {
   ACQ_BODY,
   ACQ_ENTRY_SIZE,
@@ -23,6 +24,7 @@ import {
   statelessOffload,
 } from "../../shared/ena/features.ts";
 import { hostInfo } from "../../shared/ena/host-info.ts";
+import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
 import { devCtlReg, Register } from "../../shared/ena/registers.ts";
 import {
@@ -31,9 +33,16 @@ import {
   rssHashKey,
   rssIndTable,
 } from "../../shared/ena/rss.ts";
+import { Gso } from "../../shared/net/frame.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import { EnaRingKind, StateKind } from "../../shared/wire/link-state.ts";
-import { build, type EnaQueue, featureEntry, txDescriptor } from "../support/ena-guest.ts";
+import {
+  build,
+  type EnaQueue,
+  featureEntry,
+  PLAIN_LLQ,
+  txDescriptor,
+} from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
@@ -793,4 +802,189 @@ test("a capture that begins late is told every ring, its place and its registers
   ]);
   twin.write32(Register.DEV_CTL, devCtlReg.packReset(0, true));
   expect(stateParts((state) => nic.tellState(state))).toEqual([]);
+});
+
+describe("transmit", () => {
+  const send = (
+    twin: EnaTwin,
+    q: EnaQueue,
+    ...parts: [address: number, length: number][]
+  ): void => {
+    parts.forEach(([address, length], i) => {
+      const flags = `${i === 0 ? "f" : ""}${i === parts.length - 1 ? "l" : ""}`;
+      twin.postTx(q, q.sq.slot, address, length, flags);
+    });
+    twin.ring(q);
+  };
+
+  test("bytes that lie in a window are taken there; pushed, read and these make one frame", async () => {
+    const { host, nic, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    const bytes = pattern(300);
+    const inWindow = twin.allocRing(4096) + 1000;
+    twin.write(inWindow, bytes.subarray(100, 200));
+    const parts: [number, number][] = [
+      [twin.buffer(bytes.subarray(0, 100)), 100],
+      [inWindow, 100],
+      [twin.buffer(bytes.subarray(200), false), 100],
+    ];
+    send(twin, q, ...parts);
+    expect([host.memory.reads.length, host.switchPort.frames.length]).toEqual([1, 0]);
+    expect(nic.snapshot()).toMatchObject({ counters: { txReads: 1 }, tx: [{ state: "reading" }] });
+    await twin.settle();
+    expect(host.switchPort.frames.map((frame) => frame.bytes)).toEqual([bytes]);
+    expect(host.memory.pushes.live).toBe(0);
+    expect(nic.snapshot()).toMatchObject({ counters: { txReads: 1 }, tx: [{ state: "idle" }] });
+  });
+
+  test("offloads of a packet that had to be read", async () => {
+    const { host, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    const p = buildPacket({ payload: pattern(3000), checksum: "partial" });
+    twin.postMeta(q, 1000, 20, 14, 5);
+    const word = txDesc.packOffload(L3Proto.IPV4, L4Proto.TCP, 0, 1, 0, 1, 0);
+    twin.postTx(q, 0, twin.buffer(p.bytes, false), p.bytes.length, "l", word);
+    twin.ring(q);
+    await twin.settle();
+    expect(host.switchPort.frames).toMatchObject([
+      { gso: Gso.TCPV4, gsoSize: 1000, csumStart: 34 },
+    ]);
+    // A wrong claim is found then too.
+    twin.postMeta(q, 0, 20, 14, 5);
+    twin.postTx(q, 0, twin.buffer(p.bytes, false), p.bytes.length, "l", word);
+    twin.ring(q);
+    await twin.settle();
+    expect(host.takeFaults()).toEqual(["TX_MSS_ZERO"]);
+    expect(host.switchPort.frames.length).toBe(1);
+  });
+
+  test("each drop has its own reason, also the one after a refused read", async () => {
+    const { host, nic, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    send(twin, q, [twin.buffer(pattern(60), false), 60]);
+    host.memory.reads.splice(0)[0]!.refuse();
+    await settle();
+    send(twin, q, [twin.buffer(pattern(13)), 13]);
+    expect([...host.switchPort.drops]).toEqual([
+      ["host_refused", 1],
+      ["tx_malformed", 1],
+    ]);
+    expect(nic.snapshot()).toMatchObject({
+      tx: [{ drops: 2, packets: 0 }],
+      counters: { txDrops: 2 },
+    });
+  });
+
+  test.each([
+    ["of 13 bytes", 13, ["TX_TOO_SHORT"]],
+    ["of 14 bytes", 14, []],
+    ["as long as the MTU allows", 9216 + 18, []],
+    ["a byte longer", 9216 + 19, ["TX_TOO_LONG"]],
+  ])("a packet %s", async (_, length, faults) => {
+    const { host, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    send(twin, q, [twin.buffer(pattern(length)), length]);
+    expect(host.takeFaults()).toEqual(faults);
+    expect(host.switchPort.frames.length).toBe(1 - faults.length);
+  });
+
+  test("the last bytes of the address space may be sent, and none beyond", async () => {
+    const { host, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    send(twin, q, [2 ** 48 - 59, 60]);
+    expect(host.takeFaults()).toEqual(["TX_ADDRESS_RANGE"]);
+    send(twin, q, [2 ** 48 - 60, 60]);
+    expect([host.memory.reads.length, host.takeFaults()]).toEqual([1, []]);
+  });
+
+  test.each([
+    ["19 buffers behind a meta descriptor", 19, true, []],
+    ["20 buffers", 20, false, []],
+    ["20 buffers behind a meta descriptor", 20, true, ["TX_TOO_MANY_DESCS"]],
+    ["21 buffers", 21, false, ["TX_TOO_MANY_DESCS"]],
+  ] as [string, number, boolean, string[]][])("a packet of %s", async (_, count, meta, faults) => {
+    const { host, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    if (meta) twin.postMeta(q, 0, 20, 14, 5);
+    for (let i = 0; i < count; i++) {
+      const flags = `${i === 0 && !meta ? "f" : ""}${i === count - 1 ? "l" : ""}`;
+      twin.postTx(q, 0, twin.buffer(pattern(20, i)), 20, flags);
+    }
+    twin.ring(q);
+    expect(host.takeFaults()).toEqual(faults);
+    expect(host.switchPort.frames.length).toBe(1 - faults.length);
+  });
+
+  test("a queue that ends while its frame is held gives every push back", async () => {
+    const { host, twin } = await rig();
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    host.switchPort.verdict = Verdict.HELD;
+    for (let i = 0; i < 3; i++) send(twin, q, [twin.buffer(pattern(60, i)), 60]);
+    expect(host.memory.pushes.live).toBe(3);
+    await twin.destroySq(SqDirection.TX, q.sqIdx);
+    expect(host.memory.pushes.live).toBe(0);
+    host.switchPort.verdict = Verdict.DONE;
+    host.switchPort.onReady?.();
+    await settle();
+    expect(host.switchPort.frames).toEqual([]);
+  });
+
+  test("a capture that begins late is told ids behind meta descriptors too", async () => {
+    const { host, nic, twin } = await rig();
+    const ids = () =>
+      stateRecords(
+        stateParts((state) => nic.tellState(state)),
+        StateKind.ENA_REQUEST,
+      ).map(({ values }) => values["reqId"]);
+    host.switchPort.verdict = Verdict.HELD;
+    const q = await twin.createQueue(SqDirection.TX, 64, 1);
+    send(twin, q, [twin.buffer(pattern(60)), 60]);
+    twin.postMeta(q, 0, 20, 14, 5);
+    twin.postTx(q, 7, twin.buffer(pattern(60)), 60, "");
+    twin.postTx(q, 0, twin.buffer(pattern(60)), 60, "l");
+    twin.postTx(q, 9, twin.buffer(pattern(60)), 60);
+    twin.ring(q);
+    expect(ids()).toEqual([0, 7, 9]);
+    // Of this packet only the meta descriptor is there.
+    twin.postMeta(q, 0, 20, 14, 5);
+    twin.ring(q);
+    expect(ids()).toEqual([0, 7, 9]);
+  });
+
+  test.each([
+    [2, [0, 5]],
+    [1, [0, 5]],
+  ])("with %i descriptors before the header: %j", async (before, wanted) => {
+    const { host, nic, twin } = await rig();
+    host.switchPort.verdict = Verdict.HELD;
+    const body = { ...PLAIN_LLQ, descsBeforeHeaderEnabled: before };
+    await twin.setFeature(FeatureId.LLQ, llqFeature, body);
+    const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
+    const packet = (reqId: number, meta: boolean): void => {
+      const phase = q.sq.phase;
+      const descriptors: Uint8Array[] = [];
+      if (meta) {
+        const bytes = new Uint8Array(16);
+        txMeta.write(viewOf(bytes), 0, phase, 0, 20, 14, 5);
+        descriptors.push(bytes);
+      }
+      const address = twin.buffer(pattern(60));
+      descriptors.push(txDescriptor({ length: 60, reqId, address, first: meta ? 0 : 1 }, q));
+      for (let room = before; descriptors.length > 0; room = 8) {
+        const entry = new Uint8Array(128);
+        descriptors.splice(0, room).forEach((bytes, i) => void entry.set(bytes, i * 16));
+        nic.pci.mmioWrite(2, q.llqOffset + q.sq.slot * 128, entry, 0, 128);
+        q.sq.next();
+      }
+    };
+    packet(0, false);
+    packet(5, true);
+    twin.ring(q);
+    const ids = stateRecords(
+      stateParts((state) => nic.tellState(state)),
+      StateKind.ENA_REQUEST,
+    );
+    expect(ids.map(({ values }) => values["reqId"])).toEqual(wanted);
+    expect(host.takeFaults()).toEqual([]);
+  });
 });
