@@ -1,10 +1,11 @@
 /** netfront's handling of a packet's checksum, by the packet's flags and content. */
 import { describe, expect, test } from "vitest";
-import type { Mbuf } from "../../frontend/net/mbuf.ts";
-import { Csum, mCopyData } from "../../frontend/net/mbuf.ts";
-import { offerToStack } from "../../frontend/xen/rx-offload.ts";
+import { Csum, HashType, Mbuf, mCopyData } from "../../frontend/net/mbuf.ts";
+import { offerToStack, RxExtras } from "../../frontend/xen/rx-offload.ts";
 import { Gso } from "../../shared/net/frame.ts";
-import { RxFlag } from "../../shared/xen/netif.ts";
+import { HashType as WireHash } from "../../shared/xen/control.ts";
+import { ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
+import { RX_SLOT_SIZE, RxFlag } from "../../shared/xen/netif.ts";
 import { MAC, payload } from "../support/nic-frames.ts";
 import {
   type Built,
@@ -154,5 +155,113 @@ describe("case-W9 a super-frame without csum_blank has a field that is no pseudo
     const same = pair.inputs.filter(({ bytes }) => Buffer.compare(bytes, built.bytes) === 0);
     expect(same).toHaveLength(2);
     expect(rx(pair)).toMatchObject({ gso_checksum_fixup: 0, csum_good: 1 });
+  });
+});
+
+describe("extra info", () => {
+  const slot = () => new DataView(new ArrayBuffer(RX_SLOT_SIZE));
+  const facts = (extras: RxExtras) => {
+    const m = new Mbuf();
+    extras.apply(m);
+    return [m.cookie, m.hashType, m.flowId, m.tsoSegsz, m.isIp6];
+  };
+
+  test.each([
+    [WireHash.IPV4, HashType.RSS_IPV4],
+    [WireHash.IPV4_TCP, HashType.RSS_TCP_IPV4],
+    [WireHash.IPV6, HashType.RSS_IPV6],
+    [WireHash.IPV6_TCP, HashType.RSS_TCP_IPV6],
+    [4, HashType.NONE],
+  ])("a hash of type %i becomes type %i of the stack, until the next packet", (type, wanted) => {
+    const extras = new RxExtras();
+    const view = slot();
+    extra.writeHash(view, 0, RX_SLOT_SIZE, 0, type, 1, 0x1234_5678);
+    extras.reset(3);
+    expect(extras.take(view, 0, ExtraType.HASH)).toBe(true);
+    expect(facts(extras)).toEqual([3, wanted, 0x1234_5678, 0, false]);
+    extras.reset(0);
+    expect(facts(extras)).toEqual([0, HashType.NONE, 0, 0, false]);
+  });
+
+  test.each([
+    [GsoType.TCPV4, 1000, true, [5, 0, 0, 1000, false]],
+    [GsoType.TCPV6, 1, true, [5, 0, 0, 1, true]],
+    [GsoType.TCPV6, 0, false, [5, 0, 0, 0, true]],
+    [GsoType.TCPV4, 0, false, [5, 0, 0, 0, false]],
+    [3, 1000, false, [5, 0, 0, 1000, false]],
+  ])("segmentation of type %i, size %i: valid %s", (type, size, valid, wanted) => {
+    const extras = new RxExtras();
+    const view = slot();
+    extra.writeGso(view, 0, RX_SLOT_SIZE, 0, size, type);
+    extras.reset(5);
+    expect(extras.take(view, 0, ExtraType.GSO)).toBe(valid);
+    expect(facts(extras)).toEqual(wanted);
+    extras.reset(0);
+    expect(facts(extras)).toEqual([0, 0, 0, 0, false]);
+  });
+
+  test("a multicast list means nothing to a frontend", () => {
+    const extras = new RxExtras();
+    const view = slot();
+    extra.writeGso(view, 0, RX_SLOT_SIZE, 0, 1000, GsoType.TCPV4);
+    extras.reset(1);
+    expect(extras.take(view, 0, ExtraType.MCAST_ADD)).toBe(true);
+    expect(facts(extras)).toEqual([1, 0, 0, 0, false]);
+  });
+});
+
+describe("what goes up", () => {
+  const offer = (pair: XenPair, bytes: Uint8Array, flags: number, mss = 0, v6 = false): void => {
+    const m = pair.mbuf(bytes);
+    m.cookie = flags;
+    m.tsoSegsz = mss;
+    m.isIp6 = v6;
+    offerToStack(pair.info, pair.rxq(), m);
+  };
+  const { CSUM_BLANK, DATA_VALIDATED } = RxFlag;
+  const segment = (i: number, bytes = 1000): Uint8Array =>
+    buildPacket({
+      ...{ payload: payload(bytes), sequence: 1 + i * 1000, df: true },
+      ...{ destination: MAC, checksum: "partial" },
+    }).bytes;
+
+  test("a super-frame does not overtake what is being merged, and is counted", async () => {
+    const pair = await XenPair.started();
+    offer(pair, segment(0), CSUM_BLANK);
+    offer(pair, segment(1), DATA_VALIDATED);
+    expect(pair.inputs).toEqual([]);
+    offer(pair, segment(2, 3000), CSUM_BLANK, 1000);
+    expect(pair.inputs.map(({ pktLength }) => pktLength)).toEqual([2054, 3054]);
+    expect(rx(pair)).toMatchObject({ gso: 1, csum_blank: 2, csum_good: 1, lro_queued: 1 });
+    expect(pair.ifnet.counters).toMatchObject({ ipackets: 3, ibytes: 1054 * 2 + 3054 });
+    expect(pair.outstanding).toBe(0);
+  });
+
+  test.each([
+    ["TCP of one byte, as a super-frame", segment(0, 1), 1000, true],
+    ["TCP without a byte, as a super-frame", segment(0, 0), 1000, false],
+    ["TCP without a byte", segment(0, 0), 0, true],
+    ["UDP, as a super-frame of the smallest segments", undefined, 1, false],
+    ["UDP", undefined, 0, true],
+  ] as const)("%s", async (_, bytes, mss, ok) => {
+    const pair = await XenPair.started({ driver: { lro: false } });
+    const udp = buildPacket({ payload: payload(90), protocol: 17, destination: MAC }).bytes;
+    offer(pair, bytes ?? udp, CSUM_BLANK, mss);
+    expect(pair.inputs.length).toBe(ok ? 1 : 0);
+    expect(rx(pair)).toMatchObject({ bad_csum: ok ? 0 : 1, gso: mss > 0 ? 1 : 0 });
+    expect(pair.outstanding).toBe(0);
+  });
+
+  test("a fragment has no checksum field that could be blank", async () => {
+    const pair = await XenPair.started({ driver: { lro: false } });
+    const udp = buildPacket({ payload: payload(90), protocol: 17, destination: MAC });
+    const bytes = udp.bytes.slice();
+    // More fragments follow.
+    bytes[udp.l3 + 6] = 0x20;
+    offer(pair, bytes, CSUM_BLANK);
+    offer(pair, bytes, DATA_VALIDATED);
+    expect(pair.inputs.length).toBe(1);
+    expect(rx(pair)).toMatchObject({ bad_csum: 1, csum_good: 1, csum_blank: 0 });
+    expect(pair.outstanding).toBe(0);
   });
 });
