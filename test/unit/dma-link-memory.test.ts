@@ -6,7 +6,7 @@ import { silentLogger } from "../../shared/log.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
-import { busAddress, NO_ADDRESS, Space } from "../../shared/wire/records.ts";
+import { busAddress, NO_ADDRESS, RecordType, Space } from "../../shared/wire/records.ts";
 import { settle } from "../support/fake-host.ts";
 import { loopbackPair } from "../support/loopback.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
@@ -155,4 +155,90 @@ test("page-W3 the time that a batch takes is no time that pays for the next one"
   churn(1);
   expect(await ended).toBe(CloseCode.LIMIT);
   expect(made.windows).toBe(most);
+});
+
+/** What a read or a write of the device did on the link, and what came of it. */
+function told() {
+  const [near, far] = loopbackPair();
+  const frontend = new Owner();
+  const link = new Link(near, new Owner(), silentLogger, undefined, new TestClock());
+  links.push(link, new Link(far, frontend, silentLogger, undefined, new TestClock()));
+  const device = new LinkMemory(link, Limits.PUSH_BYTES);
+  const heard = async () => {
+    link.flush();
+    await turns();
+    return frontend.sink.told.splice(0).map(([what, ...rest]) => [what, ...rest.slice(0, 4)]);
+  };
+  return { device, heard };
+}
+
+test("a read of a window is answered here, of anything else by the frontend", async () => {
+  const { device, heard } = told();
+  const window = device.windows.add(busAddress(0x1000), 0x100);
+  window.bytes.set([9, 8, 7, 6], 0x10);
+  expect(await device.read(Space.BUS, busAddress(0x1010), 4)).toEqual(Uint8Array.of(9, 8, 7, 6));
+  expect([device.readCount, await heard()]).toEqual([0, []]);
+  // Not whole, not that space, or asked for on purpose.
+  const reads = [
+    device.read(Space.BUS, busAddress(0x10fe), 4),
+    device.read(Space.GRANT, busAddress(0x1010), 4),
+    device.ask(Space.BUS, busAddress(0x1010), 4),
+  ];
+  await turns();
+  expect(device.readCount).toBe(3);
+  const asked = await heard();
+  expect(asked.map(([what]) => what)).toEqual(["read", "read", "read"]);
+  for (const [, tag] of asked) device.readReply({ tag: tag as number, status: 0, bytes: BYTES });
+  expect(await Promise.all(reads)).toEqual([BYTES, BYTES, BYTES]);
+});
+
+test("a read has a longest length, and its answer that length", async () => {
+  const { device, heard } = told();
+  const address = busAddress(0x1000);
+  const tooLong = device.read(Space.BUS, address, Limits.READ_BYTES + 1);
+  await expect(tooLong).rejects.toMatchObject({
+    code: "DMA_TOO_LONG",
+    status: 1,
+    name: "DmaError",
+  });
+  const answers = [
+    { status: 0, length: Limits.READ_BYTES, message: undefined },
+    { status: 0, length: 4, message: /was answered with 4 bytes/ },
+    { status: 3, length: 0, message: /refused the read of 0x1000\+65536/ },
+  ];
+  for (const { status, length, message } of answers) {
+    const read = device.read(Space.BUS, address, Limits.READ_BYTES).catch((e: DmaError) => e);
+    await turns();
+    const [[, tag]] = (await heard()) as [[string, number]];
+    device.readReply({ tag, status, bytes: new Uint8Array(length) });
+    const got = await read;
+    if (message === undefined) expect(got).toEqual(new Uint8Array(length));
+    else {
+      expect(got).toMatchObject({ code: "DMA_REFUSED", status });
+      expect((got as DmaError).message).toMatch(message);
+    }
+    expect(() => device.readReply({ tag, status: 0, bytes: BYTES })).toThrow("answered already");
+  }
+});
+
+test("a write reaches the frontend, and the device's copy of a window", async () => {
+  const { device, heard } = told();
+  const window = device.windows.add(busAddress(0x1000), 8);
+  const src = Uint8Array.of(0, 1, 2, 3, 4, 5);
+  device.write(Space.BUS, busAddress(0x1002), RecordType.RAW, src, 1, 4);
+  device.write(Space.GRANT, busAddress(0x1000), RecordType.RAW, src, 1, 4);
+  device.write(Space.BUS, busAddress(0x1006), RecordType.RAW, src, 1, 4);
+  expect([...window.bytes]).toEqual([0, 0, 1, 2, 3, 4, 0, 0]);
+  expect((await heard()).map(([what]) => what)).toEqual(["write", "write", "write"]);
+});
+
+test("a reset forgets pushes and refuses who waits for a place", async () => {
+  const { device, heard } = told();
+  device.pushes.add(busAddress(0x1000), BYTES, 0, 4);
+  const reads = readMany(device, Limits.READS + 1);
+  await turns();
+  device.abandon();
+  expect(new Set(await reads)).toEqual(new Set(["DMA_ABANDONED"]));
+  expect([device.pushes.live, device.readCount]).toEqual([0, Limits.READS]);
+  expect((await heard()).length).toBe(Limits.READS);
 });
