@@ -423,6 +423,51 @@ describe("versions", () => {
     expect(guest.table.setVersion(1)).toBe(0);
   });
 
+  it.each([0, 1, 7])(
+    "reserved entry %i counts, the longest frame number fits, other types go",
+    (i) => {
+      const { guest, table } = second();
+      guest.grant([[i, page(PERMIT, 0, 0xffff_ffff)]]);
+      expect(table.setVersion(1)).toBe(0);
+      expect([table.frameOf(i), table.setVersion(2), table.frameOf(i)]).toEqual([
+        0xffff_ffff, 0, 0xffff_ffff,
+      ]);
+      guest.grant([[i, { ...page(PERMIT | SUB_PAGE), pageOff: 0, length: 4096 }]]);
+      expect([table.setVersion(1), table.version]).toEqual([-34, 2]);
+      // Only an entry that permits access has to fit, and only the reserved ones stay.
+      guest.grant([[i, page(TRANSFER, 0, 2 ** 32)]]);
+      guest.grant([[8, page(PERMIT, 0, 2 ** 32)]]);
+      expect(table.setVersion(1)).toBe(0);
+      const flags = stateRecords(
+        stateParts((state) => table.tellState(state)),
+        StateKind.GRANT_V1,
+      );
+      expect(flags).toEqual([]);
+      expect(table.setVersion(1)).toBe(0);
+    },
+  );
+
+  it("the version that it has is no change, whatever is in use", () => {
+    const guest = new GuestGrants();
+    guest.grant([[9, page()]]);
+    guest.map(9, true);
+    expect([guest.table.setVersion(1), guest.table.frameOf(9)]).toEqual([0, 0x1234]);
+    expect(guest.table.setVersion(2)).toBe(-16);
+  });
+
+  const second = () => {
+    const guest = new GuestGrants();
+    guest.table.setVersion(2);
+    return { guest, table: guest.table };
+  };
+
+  it("grows to its limit and never shrinks", () => {
+    const { table } = new GuestGrants({ maxFrames: 4 });
+    expect([table.setup(4), table.frames]).toEqual([true, 4]);
+    expect([table.setup(5), table.frames]).toEqual([false, 4]);
+    expect([table.setup(4), table.setup(1), table.frames]).toEqual([true, true, 4]);
+  });
+
   it("a reserved entry of version 1 with SUB_PAGE grants no part of its page in version 2", () => {
     const guest = new GuestGrants();
     guest.grant([[7, page(PERMIT | SUB_PAGE)]]);
