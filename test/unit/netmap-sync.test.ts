@@ -249,3 +249,90 @@ describe("sync calls", () => {
     expect(takeAll(port, ring)).toEqual([Buffer.from(frame)]);
   });
 });
+
+describe("numbers outside a ring", () => {
+  const LAST = N - 1;
+
+  test.each(["nrHwcur", "nrHwtail", "rhead", "rtail"] as const)(
+    "tx: the driver's %s may be the last slot and no further",
+    (name) => {
+      const ring = port.txRing(0);
+      for (const value of [LAST, N]) {
+        Object.assign(tx, { nrHwcur: 0, nrHwtail: LAST, rhead: 0, rtail: LAST, rcur: 0 });
+        tx[name] = value;
+        ring.head = name === "rhead" ? LAST : 0;
+        ring.cur = ring.head;
+        expect(txsyncPrologue(tx, ring)).toBe(value === N ? N : ring.head);
+      }
+    },
+  );
+
+  test.each(["nrHwcur", "nrHwtail"] as const)(
+    "rx: the driver's %s may be the last slot and no further",
+    (name) => {
+      const ring = port.rxRing(0);
+      for (const value of [LAST, N]) {
+        Object.assign(rx, { nrHwcur: 0, nrHwtail: LAST });
+        rx[name] = value;
+        ring.head = name === "nrHwcur" ? LAST : 0;
+        ring.cur = ring.head;
+        expect(rxsyncPrologue(rx, ring)).toBe(value === N ? N : ring.head);
+      }
+    },
+  );
+
+  test("an application's tail is put right", () => {
+    const [txRing, rxRing] = [port.txRing(0), port.rxRing(0)];
+    Object.assign(tx, { nrHwcur: 0, nrHwtail: 5, rhead: 0, rtail: 5 });
+    txRing.tail = 3;
+    expect([txsyncPrologue(tx, txRing), txRing.tail]).toEqual([0, 5]);
+    Object.assign(rx, { nrHwcur: 0, nrHwtail: 4, rtail: 4 });
+    rxRing.tail = 6;
+    expect([rxsyncPrologue(rx, rxRing), rxRing.tail]).toEqual([0, 4]);
+  });
+
+  test.each([
+    ["head", LAST, 0],
+    ["head", N, 1],
+    ["cur", LAST, 0],
+    ["cur", N, 1],
+    ["tail", LAST, 0],
+    ["tail", N, 1],
+  ] as const)("reinit: %s at %i answers %i", (name, value, answer) => {
+    const ring = port.txRing(0);
+    Object.assign(tx, { nrHwcur: 2, nrHwtail: 6 });
+    ring.head = 3;
+    ring.cur = 4;
+    ring.tail = 5;
+    ring[name] = value;
+    const kept = [ring.head, ring.cur, ring.tail];
+    expect(ringReinit(tx)).toBe(answer);
+    const now = answer === 0 ? kept : [2, 2, 6];
+    expect([ring.head, ring.cur, ring.tail]).toEqual(now);
+    expect([tx.rhead, tx.rcur, tx.rtail]).toEqual(now);
+  });
+
+  test("reinit looks at every slot: its first and last, buffers from 2 on, lengths up to a buffer", () => {
+    const ring = port.txRing(0);
+    const { memory } = tx.na;
+    const indexes = [0, 1, 2, memory.objTotal - 1, memory.objTotal, 5, 6, 1];
+    const lengths = [9, 9, 9, 9, 9, memory.bufSize, memory.bufSize + 1, 9];
+    for (let i = 0; i < N; i++) {
+      ring.setBufIdx(i, indexes[i]!);
+      ring.setLen(i, lengths[i]!);
+    }
+    const before = tx.na.counters.ringReinits;
+    ringReinit(tx);
+    expect(tx.na.counters.ringReinits).toBe(before + 1);
+    expect(Array.from({ length: N }, (_, i) => [ring.bufIdx(i), ring.len(i)])).toEqual([
+      [0, 0],
+      [0, 0],
+      [2, 9],
+      [memory.objTotal - 1, 9],
+      [0, 0],
+      [5, memory.bufSize],
+      [6, 0],
+      [0, 0],
+    ]);
+  });
+});
