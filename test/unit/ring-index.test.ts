@@ -78,3 +78,17 @@ describe("index32", () => {
     for (const n of [-1, 0, 1]) expect(i32.passed(i32.advance(here, n), here, here)).toBe(false);
   });
 });
+
+test("requests and room of a shared ring are unsigned, as in ring.h", () => {
+  const { index32, unconsumedRequests, freeRequests, requestProdOverflow } = i32;
+  const look = (prod: number, cons: number, rsp: number): number =>
+    unconsumedRequests(4, index32(prod), index32(cons), index32(rsp));
+  expect([look(3, 0, 0), look(9, 0, 0), look(-1, 0, 0), look(6, 3, 0)]).toEqual([3, 4, 4, 1]);
+  expect([look(2, -1, -2), look(4, 4, 0), look(13, 10, 0)]).toEqual([3, 0, 3]);
+  expect([
+    freeRequests(4, index32(1), index32(-1)),
+    freeRequests(4, index32(3), index32(-1)),
+  ]).toEqual([2, 0]);
+  const over = (prod: number) => requestProdOverflow(4, index32(prod), index32(-2));
+  expect([over(-2), over(2), over(3), over(-3)]).toEqual([false, false, true, true]);
+});
