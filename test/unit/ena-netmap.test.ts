@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { putFrame, takeAll } from "../support/netmap-frames.ts";
 import { AWAY, MAC, NetmapPair, numbered, SLOTS } from "../support/netmap-pair.ts";
 
@@ -50,6 +51,100 @@ describe.each([
     await pair.settle();
     expect(sent(pair)).toEqual(bytesOf([out(1, 1900)]));
     expect(pair.tx().stats.bad_packet).toBe(0);
+  });
+});
+
+describe("what a sync costs", () => {
+  /** Values of the doorbells since the last look. */
+  function doorbells(pair: NetmapPair): number[] {
+    return pair.sent.splice(0).flatMap((act) => {
+      if (act.kind !== "mmio_write" || act.space !== 0 || act.address !== 0x1000) return [];
+      return [viewOf(act.bytes).getUint32(0, true)];
+    });
+  }
+
+  test.each([
+    ["host", { llq: false }],
+    ["device", { llq: true }],
+  ])(
+    "in %s memory: a doorbell behind each 64 packets and behind the last, none without",
+    async (_, device) => {
+      const pair = new NetmapPair({ device });
+      const port = await pair.startOpen();
+      doorbells(pair);
+      port.txsync();
+      expect(doorbells(pair)).toEqual([]);
+      for (let n = 0; n < 130; n++) expect(putFrame(port, port.txRing(0), out(n))).toBe(true);
+      port.txsync();
+      expect(doorbells(pair)).toEqual([64, 128, 130]);
+      await pair.settle();
+      port.txsync();
+      expect(doorbells(pair)).toEqual([]);
+      for (let n = 0; n < 64; n++) expect(putFrame(port, port.txRing(0), out(n))).toBe(true);
+      port.txsync();
+      expect(doorbells(pair)).toEqual([194]);
+      await pair.settle();
+      expect(pair.tx().stats).toMatchObject({ count: 194, doorbells: 4, bytes: 194 * 100 });
+      expect(pair.ifnet.counters).toMatchObject({ opackets: 194, oerrors: 0 });
+    },
+  );
+
+  test("a ring stops while 21 slots or less would be left, and goes on with more", async () => {
+    const pair = new NetmapPair({ device: { llq: false } });
+    const port = await pair.startOpen();
+    const tx = pair.tx();
+    const ring = port.txRing(0);
+    for (let n = 0; n < SLOTS - 22; n++) expect(putFrame(port, ring, out(n))).toBe(true);
+    port.txsync();
+    expect([tx.running, tx.stats.queue_stops]).toEqual([true, 0]);
+    expect(putFrame(port, ring, out(1))).toBe(true);
+    port.txsync();
+    expect([tx.running, tx.stats.queue_stops]).toEqual([false, 1]);
+    port.txsync();
+    expect(tx.stats.queue_stops).toBe(1);
+    await pair.settle();
+    pair.clock.advance(500);
+    port.txsync();
+    expect([tx.running, tx.stats.queue_wakeups]).toEqual([true, 1]);
+    port.txsync();
+    expect(tx.stats.queue_wakeups).toBe(1);
+  });
+
+  test.each([9014, 9015, 0])("a frame of %i bytes, when 9014 may be sent", async (length) => {
+    const pair = new NetmapPair({ mtu: 9000, bufBytes: 16_384 });
+    const port = await pair.startOpen();
+    pair.adapter.gate.maxFrameBytes = 9014;
+    const ring = port.txRing(0);
+    putFrame(port, ring, out(1, 9014));
+    ring.setLen(0, length);
+    putFrame(port, ring, out(2));
+    port.txsync();
+    await pair.settle();
+    const ok = length === 9014;
+    expect(sent(pair)).toEqual(bytesOf(ok ? [out(1, 9014), out(2)] : [out(2)]));
+    expect(pair.tx().stats).toMatchObject({ bad_packet: ok ? 0 : 1, count: ok ? 2 : 1 });
+    expect(pair.ifnet.counters.oerrors).toBe(ok ? 0 : 1);
+    port.txsync();
+    expect(ring.space).toBe(SLOTS - 1);
+    pair.check();
+  });
+
+  test("ids come back in the order of completions", async () => {
+    const pair = new NetmapPair({ device: { completionOrder: "shuffle" } });
+    const port = await pair.startOpen();
+    for (let round = 0; round < 6; round++) {
+      for (let n = 0; n < 100; n++) expect(putFrame(port, port.txRing(0), out(n))).toBe(true);
+      port.txsync();
+      await pair.settle();
+      port.txsync();
+      expect(sent(pair)).toEqual(bytesOf(Array.from({ length: 100 }, (_, n) => out(n))));
+      pair.segment.length = 0;
+      expect(port.txRing(0).space).toBe(SLOTS - 1);
+    }
+    expect([...pair.tx().freeIds].sort((a, b) => a - b)).toEqual(
+      Array.from({ length: SLOTS }, (_, id) => id),
+    );
+    expect(pair.faults).toEqual([]);
   });
 });
 
