@@ -919,8 +919,10 @@ describe("transmit", () => {
     const { host, twin } = await rig();
     const q = await twin.createQueue(SqDirection.TX, 64, 1);
     host.switchPort.verdict = Verdict.HELD;
-    for (let i = 0; i < 3; i++) send(twin, q, [twin.buffer(pattern(60, i)), 60]);
-    expect(host.memory.pushes.live).toBe(3);
+    for (let i = 0; i < 3; i++) {
+      send(twin, q, [twin.buffer(pattern(59, i)), 59], [twin.buffer(pattern(1)), 1]);
+    }
+    expect(host.memory.pushes.live).toBe(6);
     await twin.destroySq(SqDirection.TX, q.sqIdx);
     expect(host.memory.pushes.live).toBe(0);
     host.switchPort.verdict = Verdict.DONE;

@@ -1,7 +1,7 @@
 /** netfront's data path by exact values: requests, responses, rings, counters. */
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
-import { Ifcap } from "../../frontend/net/ifnet.ts";
+import { Ifcap, Iff } from "../../frontend/net/ifnet.ts";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
 import { FrontRing } from "../../frontend/xen/memory.ts";
@@ -522,6 +522,16 @@ describe("receive", () => {
     expect(counted(pair, "rx")["too_many_frags"]).toBe(ok ? undefined : 1);
     expect(pair.ifnet.counters.ierrors).toBe(ok ? 0 : 1);
     expect(violations(pair)).toEqual([]);
+  });
+
+  test("packets for an interface that is down are counted and their pages used again", async () => {
+    const pair = await started({ mtu: 9000 });
+    pair.ifnet.flags &= ~Iff.UP;
+    await arrive(pair, arriving(60), arriving(9000));
+    expect(pair.inputs).toEqual([]);
+    expect(counted(pair, "rx")).toMatchObject({ count: 2, dropped_down: 2 });
+    expect(pair.ifnet.counters).toMatchObject({ ipackets: 0, iqdrops: 2 });
+    expect([pair.info.rxPool.inUse, pair.rxq().ring!.freeRequests]).toEqual([256, 0]);
   });
 
   test("a packet whose last fragment is not there is dropped", async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Mapping } from "../../device/xen/grant-table.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
 import { WireError } from "../../shared/wire/protocol.ts";
-import { GuestGrants } from "../support/guest-grants.ts";
+import { GuestGrants, grantsOf } from "../support/guest-grants.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
 
 // Numbers of xen/include/public/grant_table.h, written out, so that the table is checked against
@@ -574,3 +574,22 @@ describe("what lives", () => {
     },
   );
 });
+
+it.each([1, 2] as const)(
+  "tells a capture each entry as the guest wrote it, version %i",
+  (version) => {
+    const guest = new GuestGrants();
+    guest.table.setVersion(version);
+    const whole = { ...page(PERMIT | READONLY, 3, 0x77), pageOff: 0, length: 0 };
+    const part = { ...page(PERMIT | SUB_PAGE, 0, 0x78), pageOff: 100, length: 50 };
+    const entries = version === 1 ? [whole] : [whole, part];
+    guest.grant([0, 9].slice(0, entries.length).map((reference, i) => [reference, entries[i]!]));
+    const kind = version === 1 ? StateKind.GRANT_V1 : StateKind.GRANT_V2;
+    const records = stateRecords(
+      stateParts((state) => guest.table.tellState(state)),
+      kind,
+    );
+    const told = records.flatMap(({ tail }) => grantsOf(tail, version));
+    expect(told).toEqual(entries.map((entry, i) => ({ reference: [0, 9][i], ...entry })));
+  },
+);
