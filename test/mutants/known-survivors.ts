@@ -451,6 +451,46 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "Only whether two ticks are the same is asked.",
   },
+  {
+    file: "device/xen/grant-entries.ts",
+    inFunction: "clearFrom",
+    line: "this.domid.fill(0, first, end);",
+    was: "this.domid.fill(0, first, end);",
+    becomes: ";",
+    equivalent: true,
+    reason:
+      "Nobody reads another field of an entry whose flags are 0, and a grant writes all of them.",
+  },
+  {
+    file: "device/xen/grant-entries.ts",
+    inFunction: "clearFrom",
+    line: "this.frame.fill(0, first, end);",
+    was: "this.frame.fill(0, first, end);",
+    becomes: ";",
+    equivalent: true,
+    reason:
+      "Nobody reads another field of an entry whose flags are 0, and a grant writes all of them.",
+  },
+  {
+    file: "device/xen/grant-entries.ts",
+    inFunction: "clearFrom",
+    line: "this.start.fill(0, first, end);",
+    was: "this.start.fill(0, first, end);",
+    becomes: ";",
+    equivalent: true,
+    reason:
+      "Nobody reads another field of an entry whose flags are 0, and a grant writes all of them.",
+  },
+  {
+    file: "device/xen/grant-entries.ts",
+    inFunction: "clearFrom",
+    line: "this.end.fill(0, first, end);",
+    was: "this.end.fill(0, first, end);",
+    becomes: ";",
+    equivalent: true,
+    reason:
+      "Nobody reads another field of an entry whose flags are 0, and a grant writes all of them.",
+  },
 ];
 
 /** An edit as the sample draws it. */

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { adapterOf, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
+import type { PipeAdapter } from "../../frontend/netmap/pipe.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll, takeFrame } from "../support/netmap-frames.ts";
 
@@ -86,6 +87,27 @@ describe("frames", () => {
     await a.close();
     await b.close();
   });
+
+  test.each([
+    ["{", "}"],
+    ["}", "{"],
+  ])(
+    "whichever end is opened first, here p%s1, is the end that was named",
+    async (first, second) => {
+      const opened = await open(`netmap:p${first}1`);
+      const role = (port: typeof opened) => (adapterOf(port) as PipeAdapter).isMaster;
+      expect(role(opened)).toBe(first === "{");
+      const other = await open(`netmap:p${second}1`);
+      expect(role(other)).toBe(first !== "{");
+      putFrame(opened, opened.txRing(0), ethernet(1, 2));
+      opened.txsync();
+      other.rxsync();
+      expect(takeAll(other, other.rxRing(0))).toHaveLength(1);
+      await opened.close();
+      await other.close();
+      expect(netmap.memory.active).toBe(0);
+    },
+  );
 
   test("every slot that was read goes back to the sender, over whole laps", async () => {
     const a = await open("netmap:pipeA{1", { txSlots: 64, rxSlots: 64 });
