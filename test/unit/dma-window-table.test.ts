@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
+import { CloseCode, Limits, type WireError } from "../../shared/wire/protocol.ts";
 import { busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 
 const LARGEST = Limits.WINDOW_BYTES;
@@ -76,4 +76,25 @@ test("windows may touch, and one that is gone is found no more, by whoever found
   expect(table.find(busAddress(0x2ff8), 8)).toBeUndefined();
   const third = table.add(busAddress(0x2000), 0x1000);
   expect(table.find(busAddress(0x2ff8), 8)).toBe(third);
+});
+
+test("a window has a byte at least, and ends within 48 bits, each to the byte", () => {
+  const table = new WindowTable();
+  const code = (address: number, length: number): string => {
+    try {
+      table.remove(table.add(busAddress(address), length).address);
+      return "";
+    } catch (error) {
+      return (error as WireError).code;
+    }
+  };
+  expect([code(0, 0), code(0, 1)]).toEqual(["WINDOW_EMPTY", ""]);
+  const last = Limits.ADDRESS;
+  expect([code(last, 1), code(last - 9, 10), code(last - 9, 11), code(last, 2)]).toEqual([
+    "",
+    "",
+    "WINDOW_RANGE",
+    "WINDOW_RANGE",
+  ]);
+  expect(table.bytes).toBe(0);
 });
