@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 case "${1-}" in
   "")
     stages='typecheck lint imports dead fits build test'
-    echo 'Everything: about 19 minutes on two cores, and longer where others work too.'
+    echo 'Everything: about seven minutes on two cores, and longer where others work too.'
     echo 'Types, lint and the short tests alone take a minute and a half: npm run check -- --quick'
     ;;
   --quick)
