@@ -3,7 +3,7 @@
  * edit changes nothing observable. The others are listed so that a later reader can decide about
  * them.
  */
-import type { Site } from "./sites.ts";
+import type { Edit } from "./sites.ts";
 
 export interface KnownSurvivor {
   readonly file: string;
@@ -493,16 +493,13 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   },
 ];
 
-/** An edit as the sample draws it. */
-interface Drawn {
-  readonly file: string;
-  readonly site: Site;
-  readonly lineText: string;
-  readonly was: string;
-}
-
 /** The entry of an edit; undefined when the list has none. */
-export function knownSurvivor({ file, site, lineText, was }: Drawn): KnownSurvivor | undefined {
+export function knownSurvivor({
+  file,
+  site,
+  lineText,
+  was,
+}: Omit<Edit, "line">): KnownSurvivor | undefined {
   return knownSurvivors.find(
     (known) =>
       known.file === file &&

@@ -9,8 +9,10 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { knownSurvivor, knownSurvivors } from "./known-survivors.ts";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
+import { type Edit, editsOf } from "./sites.ts";
 import { survivors } from "./survivors.ts";
 import { copyTree, ROOT } from "./tree-copy.ts";
 
@@ -30,7 +32,7 @@ interface Report {
 
 const all: readonly Mutant[] = [...mutants, ...survivors, ...netfrontMutants];
 
-/** One sentence for each row that is stale or has no test. */
+/** One sentence for each row that is stale or has no test, and for each stale known survivor. */
 function misfits(): string[] {
   const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
   const lines = all.flatMap((mutant) => {
@@ -44,6 +46,15 @@ function misfits(): string[] {
         : [`${row}: ${testOf(mutant)} has no such test`]),
     ];
   });
+  const edits = new Map<string, Edit[]>();
+  for (const known of knownSurvivors) {
+    const { file, inFunction, line } = known;
+    const inFile = edits.get(file) ?? editsOf(file, read(file));
+    edits.set(file, inFile);
+    if (inFile.every((edit) => knownSurvivor(edit) !== known)) {
+      lines.push(`known survivor: ${file} has no such edit in ${inFunction}: ${line}`);
+    }
+  }
   const rows = mutants.map(({ row }) => row);
   for (let i = 1; i <= NETMAP_ROWS; i++) {
     const count = rows.filter((row) => row === `E${i}`).length;

@@ -21,7 +21,7 @@ import { AREAS } from "./areas.ts";
 import { knownSurvivor } from "./known-survivors.ts";
 import { cpuSecondsOf } from "./processor-time.ts";
 import type { RunReply, RunRequest } from "./sample-worker.ts";
-import { type Site, sitesOf } from "./sites.ts";
+import { type Edit, editsOf } from "./sites.ts";
 import { copyTree, ROOT } from "./tree-copy.ts";
 
 const WORKER = join(import.meta.dirname, "sample-worker.ts");
@@ -36,16 +36,12 @@ const PATIENCE = 5;
 const IDLE_LOOKS = 20;
 const IDLE_CPU_SECONDS = 0.1;
 
-interface Edit {
+/** An edit that the sample drew in an area. */
+interface Drawn extends Edit {
   readonly area: string;
-  readonly file: string;
-  readonly site: Site;
-  readonly line: number;
-  readonly lineText: string;
-  readonly was: string;
 }
 
-interface Verdict extends Edit {
+interface Verdict extends Drawn {
   readonly verdict: "noticed" | "endless" | "survived" | "known";
   readonly by?: string;
 }
@@ -101,7 +97,7 @@ async function main(): Promise<number> {
 }
 
 /** Chooses `count` different edits in an area's files. Every place has the same chance. */
-function sample(area: string, count: number, random: Random): Edit[] {
+function sample(area: string, count: number, random: Random): Drawn[] {
   const paths = AREAS[area];
   if (paths === undefined) throw new Error(`no area ${area}: ${Object.keys(AREAS).join(", ")}`);
   const files = paths.flatMap((path) =>
@@ -111,14 +107,9 @@ function sample(area: string, count: number, random: Random): Edit[] {
   );
   const all = files.flatMap((file) => {
     const source = readFileSync(join(ROOT, file), "utf8");
-    const lines = source.split("\n");
-    return sitesOf(source).map((site) => {
-      const line = source.slice(0, site.start).split("\n").length;
-      const was = source.slice(site.start, site.end);
-      return { area, file, site, line, lineText: lines[line - 1]!.trim(), was };
-    });
+    return editsOf(file, source).map((edit) => ({ area, ...edit }));
   });
-  const chosen: Edit[] = [];
+  const chosen: Drawn[] = [];
   while (chosen.length < count && all.length > 0) {
     chosen.push(...all.splice(random.below(all.length), 1));
   }
@@ -306,7 +297,7 @@ class Tests {
   }
 }
 
-async function tryOne(copy: Copy, tests: Tests, edit: Edit): Promise<Verdict> {
+async function tryOne(copy: Copy, tests: Tests, edit: Drawn): Promise<Verdict> {
   const path = join(copy.folder, edit.file);
   const source = readFileSync(path, "utf8");
   const { start, end, text } = edit.site;
@@ -322,7 +313,7 @@ async function tryOne(copy: Copy, tests: Tests, edit: Edit): Promise<Verdict> {
   }
 }
 
-async function meet(copy: Copy, tests: Tests, edit: Edit): Promise<Verdict> {
+async function meet(copy: Copy, tests: Tests, edit: Drawn): Promise<Verdict> {
   for (const { files, seconds } of tests.rounds(edit.file)) {
     const reply = await copy.run(files, edit.file, seconds);
     if (reply === undefined) return { ...edit, verdict: "endless" };

@@ -18,6 +18,26 @@ export interface Site {
   readonly inFunction: string;
 }
 
+/** An edit of a source file, with its line, from 1, and the text that it replaces. */
+export interface Edit {
+  readonly file: string;
+  readonly site: Site;
+  readonly line: number;
+  /** The line, trimmed. */
+  readonly lineText: string;
+  readonly was: string;
+}
+
+/** Returns every edit of a file with this source. */
+export function editsOf(file: string, source: string): Edit[] {
+  const lines = source.split("\n");
+  return sitesOf(source).map((site) => {
+    const line = source.slice(0, site.start).split("\n").length;
+    const was = source.slice(site.start, site.end);
+    return { file, site, line, lineText: lines[line - 1]!.trim(), was };
+  });
+}
+
 interface Node {
   readonly type: string;
   readonly span?: { readonly start: number; readonly end: number };
