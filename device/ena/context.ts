@@ -21,11 +21,24 @@ export const ADDRESS_END = 2 ** 48;
 /** Smallest MTU in bytes: ENA_MIN_MTU of the drivers. */
 export const MIN_MTU = 128;
 
+export type QueueCommand = "CREATE_CQ" | "CREATE_SQ" | "DESTROY_CQ" | "DESTROY_SQ";
+export type AdminRefusalCode =
+  | "ADMIN_FEATURE_UNSUPPORTED"
+  | "ADMIN_ILLEGAL_PARAMETER"
+  | "ADMIN_STATS_UNSUPPORTED"
+  | "AQ_COMMAND_ID_IN_USE"
+  | "AQ_OPCODE_UNSUPPORTED"
+  | `${QueueCommand}_REFUSED`;
+
 /** Refuses an admin command. Code and message are reported as a fault. */
 export class AdminRefusal extends Error {
-  readonly code: string;
+  readonly code: AdminRefusalCode;
   readonly status: AdminStatus;
-  constructor(code: string, message: string, status: AdminStatus = AdminStatus.ILLEGAL_PARAMETER) {
+  constructor(
+    code: AdminRefusalCode,
+    message: string,
+    status: AdminStatus = AdminStatus.ILLEGAL_PARAMETER,
+  ) {
     super(message);
     this.name = "AdminRefusal";
     this.code = code;

@@ -30,6 +30,7 @@ import {
   MAX_LLQ_DEPTH,
   MIN_DEPTH,
   NUMAS,
+  type QueueCommand,
   UNMASKS,
 } from "./context.ts";
 import type { Datapath } from "./datapath.ts";
@@ -241,7 +242,7 @@ export class Queues {
 
 const NO_RESOURCE = AdminStatus.RESOURCE_ALLOCATION_FAILURE;
 
-const refused = (command: string, text: string, status?: AdminStatus): AdminRefusal =>
+const refused = (command: QueueCommand, text: string, status?: AdminStatus): AdminRefusal =>
   new AdminRefusal(`${command}_REFUSED`, `${command}: ${text}`, status);
 
 function depthText(depth: number, max: number): string {

@@ -8,17 +8,7 @@
 
 import { Limits } from "../../shared/wire/protocol.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
-import type { NetbackConfig, QueueConfig } from "./netback/config.ts";
-
-/** An unusable key of the frontend. `key` is relative to its directory. */
-export class VifKeyError extends Error {
-  readonly key: string;
-  constructor(key: string, why: string) {
-    super(`${key}: ${why}`);
-    this.name = "VifKeyError";
-    this.key = key;
-  }
-}
+import { type NetbackConfig, type QueueConfig, VifKeyError } from "./netback/config.ts";
 
 /** Reads one key of the frontend's directory; undefined when it is not there. */
 export type ReadKey = (key: string) => string | undefined;

@@ -11,8 +11,8 @@
  * Source: linux: drivers/net/xen-netback/xenbus.c, frontend_changed and set_backend_state.
  */
 import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
-import type { NetbackConfig } from "./netback/config.ts";
-import { parseRate, readFrontendKeys, VifKeyError, type VifOffer } from "./vif-keys.ts";
+import { type NetbackConfig, VifKeyError } from "./netback/config.ts";
+import { parseRate, readFrontendKeys, type VifOffer } from "./vif-keys.ts";
 
 /** The backend's access to the two directories in the store. */
 export interface VifStore {

@@ -1,7 +1,8 @@
 /** The backend's state machine, compared with the states of Linux's xen-netback. */
 import { describe, expect, it } from "vitest";
 import type { NetbackConfig } from "../../device/xen/netback/config.ts";
-import { parseRate, readFrontendKeys, VifKeyError } from "../../device/xen/vif-keys.ts";
+import { VifKeyError } from "../../device/xen/netback/config.ts";
+import { parseRate, readFrontendKeys } from "../../device/xen/vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "../../device/xen/xenbus-backend.ts";
 import { XenbusState as S } from "../../shared/xen/xenbus.ts";
 

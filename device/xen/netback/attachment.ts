@@ -11,9 +11,9 @@ import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
 import { grantRef } from "../../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID, queueName, VifKey } from "../../../shared/xen/xenbus.ts";
-import { BackRing, KeyError } from "./back-ring.ts";
+import { BackRing } from "./back-ring.ts";
 import { Channel } from "./channel.ts";
-import type { NetbackConfig, QueueConfig } from "./config.ts";
+import { type NetbackConfig, type QueueConfig, VifKeyError } from "./config.ts";
 import { ControlRing } from "./control.ts";
 import { Hashing } from "./hash.ts";
 import type { Netback } from "./netback.ts";
@@ -50,7 +50,7 @@ export class Attachment {
       return attached;
     } catch (error) {
       attached.close();
-      if (error instanceof KeyError) return error.message;
+      if (error instanceof VifKeyError) return error.message;
       throw error;
     }
   }
@@ -109,7 +109,7 @@ export class Attachment {
   #openChannel(key: string, guestPort: number, rings: readonly BackRing[]): Channel {
     const { domid, events } = this.#vif.context;
     const port = events.bindInterdomain(BACKEND_DOMID, domid, guestPort);
-    if (port < 0) throw new KeyError(`${key}: port ${guestPort} can't be bound (errno ${-port})`);
+    if (port < 0) throw new VifKeyError(key, `port ${guestPort} can't be bound (errno ${-port})`);
     const channel = new Channel(events, port, guestPort, rings, () => this.#vif.wake());
     this.#channels.push(channel);
     return channel;

@@ -41,14 +41,11 @@ import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { HostMemory, Window } from "../../dma/host-memory.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
 import type { GrantTable, Mapping } from "../grant-table.ts";
-import type { NetbackContext } from "./config.ts";
+import { type NetbackContext, VifKeyError } from "./config.ts";
 
 /** Result of `look` for a producer index that no correct frontend writes. */
 export const OVERRUN = -1;
 const WORD_BYTES = 4;
-
-/** A xenstore key of the frontend has an unusable value. */
-export class KeyError extends Error {}
 
 export class BackRing {
   readonly reference: GrantRef;
@@ -71,7 +68,7 @@ export class BackRing {
   /** True when something was posted since `takePosted`. */
   #posted = false;
 
-  /** Maps the page. Throws KeyError, which names `key`, when the page can't be a ring. */
+  /** Maps the page. Throws VifKeyError, which names `key`, when the page can't be a ring. */
   constructor(
     { grants, host }: NetbackContext,
     key: string,
@@ -81,11 +78,11 @@ export class BackRing {
   ) {
     const mapping = grants.map(reference, true, BACKEND_DOMID);
     if (typeof mapping === "number") {
-      throw new KeyError(`${key}: reference ${reference} can't be mapped (GNTST ${mapping})`);
+      throw new VifKeyError(key, `reference ${reference} can't be mapped (GNTST ${mapping})`);
     }
     const refuse = (problem: string): never => {
       grants.unmap(mapping);
-      throw new KeyError(`${key}: reference ${reference} ${problem}`);
+      throw new VifKeyError(key, `reference ${reference} ${problem}`);
     };
     const address = busAddress(mapping.frame * GRANT_PAGE_BYTES);
     const window =

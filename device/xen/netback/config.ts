@@ -29,6 +29,16 @@ export interface NetbackConfig {
   readonly multicastControl: boolean;
 }
 
+/** A key of the frontend has an unusable value. `key` is relative to the frontend's directory. */
+export class VifKeyError extends Error {
+  readonly key: string;
+  constructor(key: string, why: string) {
+    super(`${key}: ${why}`);
+    this.name = "VifKeyError";
+    this.key = key;
+  }
+}
+
 /** Transmit credit: bytes in a period of microseconds, both above 0. */
 export interface Rate {
   readonly bytes: number;
