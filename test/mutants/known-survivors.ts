@@ -491,6 +491,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason:
       "Nobody reads another field of an entry whose flags are 0, and a grant writes all of them.",
   },
+  {
+    file: "frontend/netmap/pipe.ts",
+    inFunction: "passSlots",
+    line: "if ((flags & Ns.BUF_CHANGED) !== 0) from.setSlotFlags(k, flags & ~Ns.BUF_CHANGED);",
+    was: "&",
+    becomes: "|",
+    equivalent: true,
+    reason: "Then a slot without the flag is written too, with the flags that it has.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */

@@ -1,13 +1,14 @@
 /** Parts of the driver that a single frame or a single negotiation can test. */
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { AsyncLock } from "../../frontend/async-lock.ts";
+import { BusSpaceExhausted } from "../../frontend/bus/misuse.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { Abandoned } from "../../frontend/driver-error.ts";
 import { chooseLlq } from "../../frontend/ena/llq.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
-import { PKT_MAX_BUFS } from "../../frontend/ena/rings.ts";
+import { MapCache, PKT_MAX_BUFS } from "../../frontend/ena/rings.ts";
 import { Waits } from "../../frontend/ena/waits.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
@@ -401,6 +402,21 @@ describe("receive", () => {
     await pair.settle();
     expect(held.length).toBe(1);
   });
+});
+
+test("maps that could not be had in full go back to the cache, which destroys them", () => {
+  const space = new DmaSpace({ log: silentLogger });
+  const params = { alignment: 1, boundary: 0, maxSize: 64, nSegments: 1, maxSegSize: 64 };
+  const tag = space.createTag({ ...params, name: "maps", direction: "toDevice" });
+  const cache = new MapCache(tag);
+  cache.give(cache.take(1));
+  vi.spyOn(tag, "createMap").mockImplementationOnce(() => {
+    throw new BusSpaceExhausted("no bus space");
+  });
+  expect(() => cache.take(2)).toThrow(BusSpaceExhausted);
+  expect(tag.maps).toBe(1);
+  cache.destroy();
+  expect(tag.maps).toBe(0);
 });
 
 describe("queues", () => {

@@ -10,6 +10,7 @@ import { DeviceError } from "../../frontend/ena/device-error.ts";
 import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Ns, Poll, RingMode } from "../../frontend/netmap/flags.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { beyond, RecordType } from "../../shared/wire/records.ts";
@@ -22,6 +23,7 @@ import {
   numbered,
   SLOTS,
 } from "../support/netmap-pair.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 
 async function stage(
   options: NetmapPairOptions = {},
@@ -186,6 +188,23 @@ describe("receive", () => {
     pair.tamper = undefined;
     await pair.second();
     expect(pair.census()).toEqual(before);
+  });
+
+  test("rx_frame: an invalid packet is reported once, whatever the number of syncs", async () => {
+    const log = new RecordingLog();
+    const { pair } = await stage({ log });
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.type === RecordType.ENA_RX_CDESC) {
+        viewOf(act.bytes).setUint16(6, 0xfff0, true);
+      }
+      return [act];
+    };
+    await pair.arrive(into(1));
+    expect(pair.rxsync()).toBe(0);
+    const before = log.warnings.length;
+    expect([pair.rxsync(), pair.rxsync()]).toEqual([0, 0]);
+    expect(log.warnings.slice(before)).toEqual([]);
+    expect([pair.rxKring().nrHwtail, pair.rx().stats.bad_req_id]).toEqual([0, 1]);
   });
 
   test("rx_load_desc: what a user left in the flags of a slot is gone", async () => {

@@ -173,6 +173,22 @@ describe("sync calls", () => {
     expect(port.look(Poll.IN)).toBe(Poll.ERR);
   });
 
+  test("poll syncs a full tx ring twice, because the first sync may have made room", () => {
+    const ring = port.txRing(0);
+    while (putFrame(port, ring, ethernet(1, 2)));
+    // The driver finds completions only after it has sent everything.
+    const sync = tx.nmSync;
+    let syncs = 0;
+    tx.nmSync = (kring, flags) => {
+      const tail = kring.nrHwtail;
+      const error = sync(kring, flags);
+      if (++syncs === 1) kring.nrHwtail = tail;
+      return error;
+    };
+    expect(port.look(Poll.OUT)).toBe(Poll.OUT);
+    expect([syncs, ring.space]).toEqual([2, N - 1]);
+  });
+
   test("a driver's error leaves tail where it was", () => {
     nic.inject(0, ethernet(1, 2));
     nic.syncError = 5;

@@ -188,6 +188,14 @@ describe("free callbacks", () => {
     expect([called, small.pending]).toEqual([1, false]);
   });
 
+  it("run for 0 references, which are always free", async () => {
+    const { grants } = drained();
+    let ran = 0;
+    grants.requestFreeCallback(() => ran++, 0);
+    await nextTurn();
+    expect(ran).toBe(1);
+  });
+
   it("can't wait for more than there can ever be", () => {
     const { grants } = drained();
     expect(misuse(() => grants.requestFreeCallback(() => {}, ONE_FRAME + 1))).toBe("GRANT_COUNT");
