@@ -85,6 +85,17 @@ describe("entries", () => {
     expect(queue.searches).toBe(1);
   });
 
+  test("that are released unseen need no search for those behind them", () => {
+    const { queue, find, add, release } = stage();
+    for (let i = 0; i < 4; i++) add(1000 * (i + 1), message(10, i), 0, 10);
+    release(1000);
+    expect(find(2000, 10)).toEqual([...message(10, 1)]);
+    release(2000);
+    release(3000);
+    expect(find(4000, 10)).toEqual([...message(10, 3)]);
+    expect(queue.searches).toBe(0);
+  });
+
   test("that are released are found no more, in whatever order, and not released twice", () => {
     const { find, add, release, state } = stage();
     for (let i = 0; i < 4; i++) add(1000 * (i + 1), message(10, i), 0, 10);

@@ -108,10 +108,10 @@ describe("CREATE_CQ", () => {
 
 describe("CREATE_SQ", () => {
   test("names index, doorbell and, in the device, its place in BAR 2", async () => {
-    const { twin, cq, sq } = await rig();
+    const { twin, cq, sq } = await rig({}, 3);
     await twin.enableLlq();
     const rows: number[][] = [];
-    for (const placement of [Placement.HOST, Placement.DEV]) {
+    for (const placement of [Placement.HOST, Placement.DEV, Placement.HOST]) {
       const { cqIdx } = await cq();
       const made = await sq({ cqIdx, placement });
       rows.push([made.status, made.sqIdx, made.sqDoorbellOffset, made.llqDescriptorsOffset]);
@@ -119,6 +119,7 @@ describe("CREATE_SQ", () => {
     expect(rows).toEqual([
       [SUCCESS, 0, 0x1000, 0],
       [SUCCESS, 1, 0x1004, 1024 * 256],
+      [SUCCESS, 2, 0x1008, 0],
     ]);
   });
 

@@ -162,6 +162,18 @@ test("a refused read costs that packet, which is answered all the same", async (
   expect(guest.memory.pushes.live).toBe(0);
 });
 
+test("the queue counts packets, bytes, drops and reads, a packet being one of several slots", async () => {
+  const guest = FakeGuest.connected();
+  guest.send([{ bytes: pattern(100) }, { bytes: pattern(50) }]);
+  guest.send([{ bytes: pattern(60) }], { push: false });
+  guest.memory.answerNow();
+  await turn();
+  guest.send([{ bytes: pattern(13) }]);
+  guest.send([{ bytes: pattern(100), gref: 9999 }, { bytes: pattern(50) }]);
+  const { tx } = guest.netback.snapshot()!.queues[0]!;
+  expect(tx).toMatchObject({ packets: 2, bytes: 210, drops: 2, reads: 1, creditWaits: 0 });
+});
+
 test("a held packet pins its grants until there is room, and keeps its bytes", async () => {
   const guest = FakeGuest.connected();
   const port = guest.host.switchPort;
