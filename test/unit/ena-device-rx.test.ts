@@ -155,6 +155,8 @@ test("shuffled buffers: any order, each once, every byte in its place", async ()
   const ids = done.map((d) => d.reqId);
   expect(ids).not.toEqual(ids.toSorted((a, b) => a - b));
   expect(new Set(ids).size).toBe(60);
+  // A frame is given any of the oldest 16 buffers, and no younger one.
+  expect(Math.max(...ids.map((id, i) => id - (i - (i % 3))))).toBe(15);
   const got = done.slice(0, 3).flatMap((d) => {
     const at = twin.at(addresses[d.reqId]!);
     return [...host.memory.bytes.subarray(at, at + d.length)];

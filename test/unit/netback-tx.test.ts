@@ -170,7 +170,7 @@ test("the queue counts packets, bytes, drops and reads, a packet being one of se
   await turn();
   guest.send([{ bytes: pattern(13) }]);
   guest.send([{ bytes: pattern(100), gref: 9999 }, { bytes: pattern(50) }]);
-  const { tx } = guest.netback.snapshot()!.queues[0]!;
+  const { tx } = guest.netback.snapshot()!.queues![0]!;
   expect(tx).toMatchObject({ packets: 2, bytes: 210, drops: 2, reads: 1, creditWaits: 0 });
 });
 

@@ -391,6 +391,8 @@ describe("delay of spurious events", () => {
     const a = joined(m);
     const b = joined(m);
     const turns = { a: 0, b: 0 };
+    const upcalls: number[] = [];
+    m.events.attach(0, (port) => upcalls.push(port));
     m.events.bindHandler(0, a.backend, () => {
       turns.a++;
       if (turns.a === 3) m.events.close(0, b.backend);
@@ -406,6 +408,7 @@ describe("delay of spurious events", () => {
     }
     m.events.tick(5);
     expect(turns).toEqual({ a: 3, b: 2 });
+    expect(upcalls).toEqual([]);
   });
 });
 
