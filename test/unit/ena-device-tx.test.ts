@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createEnaNic, type EnaOptions } from "../../device/ena/index.ts";
 import { Verdict } from "../../device/switch/port.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { AdminStatus, Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { FeatureId } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
@@ -659,6 +660,21 @@ describe.each([
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_HEADER_LENGTH"]);
       expect(twin.completed(q)).toEqual([0]);
+    });
+
+    test("destroying the queue releases the pushes of its packets, not those that a header spells", async () => {
+      const { host, twin, q } = await llqRig();
+      host.switchPort.verdict = Verdict.HELD;
+      const another = busAddress(twin.buffer(pattern(50)));
+      const header = new Uint8Array(16);
+      txDesc.write(viewOf(header), 0, 50, 9, q.sq.phase, 1, 1, 1, 0, another, 0);
+      send(twin, q, 0, header, [pattern(50)]);
+      send(twin, q, 1, header, [pattern(50)]);
+      twin.ring(q);
+      expect(host.memory.pushes.live).toBe(3);
+      expect((await twin.destroySq(SqDirection.TX, q.sqIdx)).status).toBe(AdminStatus.SUCCESS);
+      expect(host.memory.pushes.live).toBe(1);
+      expect(host.takeFaults()).toEqual([]);
     });
 
     test("writes to BAR 2 outside a queue's entries are named and go nowhere", async () => {

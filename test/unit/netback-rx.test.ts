@@ -88,6 +88,16 @@ describe("too few slots", () => {
     expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60)]);
   });
 
+  test("the oldest frame needs its own slots only, however many the next one needs", () => {
+    const guest = FakeGuest.connected();
+    give(guest, frameOf(pattern(60)), frameOf(pattern(9000)));
+    expect(guest.queue().rx.reqEvent).toBe(1);
+    guest.postRx(1);
+    expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60)]);
+    guest.postRx(3);
+    expect(guest.received().map((p) => p.bytes)).toEqual([pattern(9000)]);
+  });
+
   test("facts of a frame wait with it, also round the end of the memory it waits in", () => {
     const guest = FakeGuest.connected();
     // Eight of these frames nearly fill the queue, so each turn wraps around its end once.
