@@ -6,7 +6,7 @@ import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
 import { RX_SLOTS_MIN } from "../../frontend/xen/datapath-rx.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { EXTRA_TYPE_MAX } from "../../shared/xen/extra.ts";
+import { EXTRA_TYPE_MAX, ExtraType, GsoType } from "../../shared/xen/extra.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
@@ -41,11 +41,11 @@ describe("extra info", () => {
     headerLength: superFrame.payload,
   };
 
-  /** A pair whose backend writes extra info of this type after the first response. */
-  async function receiveExtra(type: number): Promise<XenPair> {
+  /** A pair whose backend begins the extra info after the first response with these bytes. */
+  async function receiveExtra(...bytes: number[]): Promise<XenPair> {
     const pair = await XenPair.started();
     pair.tamper = (act) => {
-      if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) act.bytes[8] = type;
+      if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) act.bytes.set(bytes, 8);
       return [act];
     };
     pair.inject(superFrame.bytes, facts);
@@ -65,6 +65,18 @@ describe("extra info", () => {
       expect(violations(pair)).toEqual([]);
     },
   );
+
+  test.each([
+    [0, GsoType.TCPV4],
+    [232, GsoType.NONE],
+    [232, GsoType.TCPV6 + 1],
+  ])("segments of %d bytes and type %d: the packet is dropped", async (size, type) => {
+    const pair = await receiveExtra(ExtraType.GSO, 0, size, 0, type);
+    expect(pair.inputs).toEqual([]);
+    expect(pair.counter("queue0", "rx", "bad_extra")).toBe(1);
+    expect(pair.driver.ifnet.counters.ierrors).toBe(1);
+    expect(violations(pair)).toEqual([]);
+  });
 
   test.each([1, 2, 3, 4])("of type %d is one that there is", async (type) => {
     const pair = await receiveExtra(type);

@@ -50,6 +50,13 @@ describe("poll", () => {
     await port.close();
   });
 
+  test("a port without receive rings never has input", async () => {
+    const port = await open("netmap:fake0/T");
+    expect(port.look(Poll.IN | Poll.OUT)).toBe(Poll.OUT);
+    expect(port.look(Poll.IN)).toBe(0);
+    await port.close();
+  });
+
   test("waits for room while everything is in flight", async () => {
     const lazy = new FakeNic(netmap, { name: "lazy0", lazyTx: true });
     const port = await open("netmap:lazy0");
@@ -179,6 +186,31 @@ describe("rings of another thread", () => {
     expect(netmap.service()).toBe(false);
     await port.close();
   });
+
+  test.each([Poll.IN, Poll.OUT])(
+    "who sleeps for %i is not woken for the other event",
+    async (event) => {
+      const lazy = new FakeNic(netmap, { name: "lazy0", lazyTx: true });
+      const port = await open("netmap:lazy0");
+      const handle = port.share();
+      const app = nmAttach(handle);
+      // The first words of the control block: wake-ups, and the events that the sleeper waits for.
+      const words = new Int32Array(handle.control, 0, 2);
+      if (event === Poll.OUT) {
+        while (putFrame(app, app.txRing(0), ethernet(1, 2)));
+        lazy.inject(0, ethernet(3, 4));
+      }
+      const waiting = app.poll(event, -1);
+      netmap.service();
+      expect(words).toEqual(Int32Array.of(0, event | Poll.ERR));
+      if (event === Poll.OUT) lazy.complete(0);
+      else lazy.inject(0, ethernet(3, 4));
+      netmap.service();
+      expect(words).toEqual(Int32Array.of(1, 0));
+      expect(await waiting).toBe(event);
+      await port.close();
+    },
+  );
 
   test("a worker that blocks: every frame comes back, in order, and it ends when told", async () => {
     const port = await open("netmap:fake0-0");

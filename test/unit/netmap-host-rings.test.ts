@@ -1,5 +1,6 @@
 /** Host rings and NS_FORWARD: the connection of a NIC in netmap mode with the host's stack. */
 import { beforeEach, describe, expect, test } from "vitest";
+import { Errno } from "../../frontend/bus/errno.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
@@ -37,6 +38,14 @@ describe("what the stack sends", () => {
     host.rxsync();
     expect(takeAll(host, host.rxRing(2))).toHaveLength(2);
     await host.close();
+    await port.close();
+  });
+
+  test("a frame that the host ring accepts clears the driver's last refusal", async () => {
+    const port = await open("netmap:fake0-0");
+    nic.ifnet.transmitErrno = Errno.ENOBUFS;
+    expect(nic.ifnet.transmit([mbufOf(ethernet(1, 0), 0)], 1)).toBe(1);
+    expect(nic.ifnet.transmitErrno).toBe(0);
     await port.close();
   });
 
