@@ -1,5 +1,5 @@
 /** Host rings and NS_FORWARD: the connection of a NIC in netmap mode with the host's stack. */
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
@@ -37,6 +37,27 @@ describe("what the stack sends", () => {
     expect(nic.plainSent).toEqual([Buffer.from(ethernet(1, 1))]);
     host.rxsync();
     expect(takeAll(host, host.rxRing(2))).toHaveLength(2);
+    await host.close();
+    await port.close();
+  });
+
+  test("a batch for both ends where the driver first refuses a frame", async () => {
+    const port = await open("netmap:fake0-0");
+    const host = await open("netmap:fake0^");
+    const batch = [1, 3, 0, 5, 7, 2].map((flow) => mbufOf(ethernet(1, flow), flow));
+    let room = 3;
+    const driver = vi.spyOn(nic.na, "driverTransmit").mockImplementation((mbufs, n) => {
+      const accepted = Math.min(room, n);
+      for (let i = 0; i < accepted; i++) nic.plainSent.push(bytesOf(mbufs[i]!));
+      room -= accepted;
+      return accepted;
+    });
+    const sources = (frames: readonly Uint8Array[]) => frames.map((bytes) => bytes[11]);
+    expect(nic.ifnet.transmit(batch, batch.length)).toBe(4);
+    expect(driver).toHaveBeenCalledTimes(2);
+    host.rxsync();
+    expect(sources(nic.plainSent)).toEqual([1, 3, 5]);
+    expect(sources(takeAll(host, host.rxRing(2)))).toEqual([0]);
     await host.close();
     await port.close();
   });
