@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
-import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
+import { Ns, Poll, RegFlag, RingFlag } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { bytesOf, FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
@@ -181,6 +181,25 @@ describe("NS_FORWARD", () => {
     expect(nic.sent[0]).toEqual([Buffer.from(ethernet(1, 2))]);
     expect([tx.bufIdx(0), host.bufIdx(0)]).toEqual(before);
     expect(host.slotFlags(0)).toBe(Ns.BUF_CHANGED);
+    await port.close();
+  });
+
+  test("host to NIC: NR_NO_TX_POLL holds until a poll has moved a frame", async () => {
+    const port = await nmOpen("netmap:fake0*", { netmap, flags: RegFlag.NO_TX_POLL });
+    const host = port.rxRing(2);
+    host.flags = RingFlag.FORWARD;
+    putFrame(port, port.txRing(0), ethernet(1, 4));
+    for (const [flags, sent] of [
+      [0, []],
+      [Ns.FORWARD, [4, 2]],
+    ] as const) {
+      nic.ifnet.send(mbufOf(ethernet(1, 2)));
+      expect(port.look(Poll.IN)).toBe(Poll.IN);
+      host.setSlotFlags(host.head, flags);
+      host.advance(host.tail);
+      expect(port.look(Poll.IN)).toBe(0);
+      expect(nic.sent[0]!.map((bytes) => bytes[11])).toEqual(sent);
+    }
     await port.close();
   });
 
