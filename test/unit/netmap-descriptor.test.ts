@@ -212,6 +212,22 @@ describe("rings of another thread", () => {
     },
   );
 
+  test("a frame that comes while both threads sleep wakes the application in the same turn", async () => {
+    const port = await open("netmap:fake0-0");
+    const handle = port.share();
+    const app = nmAttach(handle);
+    const control = new Int32Array(handle.control);
+    const doorbell = new Int32Array(handle.doorbell);
+    const waiting = app.poll(Poll.IN, -1);
+    // The data path arms the doorbell before it sleeps.
+    while (doorbell[1] === 0) await new Promise((resolve) => setImmediate(resolve));
+    nic.inject(0, ethernet(1, 2));
+    await Promise.resolve();
+    expect(control[0]).toBe(1);
+    expect(await waiting).toBe(Poll.IN);
+    await port.close();
+  });
+
   test("a worker that blocks: every frame comes back, in order, and it ends when told", async () => {
     const port = await open("netmap:fake0-0");
     const worker = new Worker(new URL("../support/netmap-echo-worker.ts", import.meta.url), {
