@@ -54,6 +54,20 @@ describe("entries", () => {
     ]);
   });
 
+  test("of a slot that was used before count no message twice", () => {
+    const { add, release, state } = stage(1e6);
+    for (let i = 0; i < 1024; i++) {
+      add(i, message(10), 0, 1);
+      release(i);
+    }
+    const one = message(100);
+    for (let i = 0; i < 3; i++) add(5000 + i, one, i, 1);
+    expect(state()).toEqual([3, 3, 100]);
+    release(5000);
+    release(5001);
+    expect(state()).toEqual([1, 1, 0]);
+  });
+
   test("are found whole, in part and from the middle, and no byte beyond", () => {
     const { queue, out, find, add } = stage();
     add(1000, message(100), 20, 10);

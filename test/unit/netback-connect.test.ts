@@ -1,8 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { NetbackConfig, QueueConfig } from "../../device/xen/netback/config.ts";
 import { index32 } from "../../shared/ring/index32.ts";
+import { StateKind, XenRingKind } from "../../shared/wire/link-state.ts";
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
+import type { FrontRing } from "../support/fake-front-ring.ts";
 import { FakeGuest, GUEST } from "../support/fake-guest.ts";
+import { PAGE } from "../support/fake-guest-memory.ts";
+import { stateParts, stateRecords } from "../support/link-state.ts";
 
 /** A guest with rings for two queues and a control ring, not connected. */
 function prepared(): FakeGuest {
@@ -88,6 +92,26 @@ test("rings are in use while connected, and the guest can't take them back", () 
   for (const ring of rings) expect(guest.end(ring.reference)).toBe(true);
 });
 
+test("a capture is told every ring: its queue, port, reference, address and page", () => {
+  const guest = FakeGuest.connected({ queues: 2, control: true });
+  const record = (ring: XenRingKind, queue: number, front: FrontRing, port: number) => {
+    const { reference, frame, page } = front;
+    return { values: { ring, queue, port, reference, address: frame * PAGE }, tail: page };
+  };
+  const { TX, RX, CTRL } = XenRingKind;
+  const told = stateRecords(
+    stateParts((state) => guest.netback.tellState(state)),
+    StateKind.XEN_RING,
+  );
+  expect(told).toEqual([
+    ...guest.queues.flatMap(({ tx, rx, txPort, rxPort }, i) => [
+      record(TX, i, tx, txPort),
+      record(RX, i, rx, rxPort),
+    ]),
+    record(CTRL, 0, guest.control!.ring, guest.control!.port),
+  ]);
+});
+
 test("one channel for both rings of a queue", () => {
   const guest = FakeGuest.connected({ split: false });
   guest.postRx(4);
@@ -96,6 +120,21 @@ test("one channel for both rings of a queue", () => {
   expect(txPort).toBe(rxPort);
   expect(guest.takePosted().at(-1)).toEqual({ kind: "event", port: txPort });
   expect(guest.sent().length).toBe(1);
+});
+
+test.each([
+  ["of both channels are counted together", true, 2],
+  ["of a shared channel are counted once", false, 1],
+])("events without work %s", (_, split, wanted) => {
+  const guest = FakeGuest.connected({ split, control: true });
+  const { txPort, rxPort } = guest.queue();
+  for (const port of new Set([txPort, rxPort])) {
+    guest.notify(port);
+    guest.netback.batchEnd();
+  }
+  const { queues, control } = guest.netback.snapshot();
+  expect(queues![0]).toMatchObject({ txPort, rxPort, spuriousEvents: wanted });
+  expect(control).toMatchObject({ port: guest.control!.port, spuriousEvents: 0 });
 });
 
 test("requests posted before the backend looked are found", async () => {
