@@ -545,6 +545,16 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "The place behind the last map is undefined too, which is the same answer.",
   },
+  {
+    file: "frontend/xen/datapath-rx.ts",
+    inFunction: "putRequest",
+    line: "if (rxq.mbufs[id] !== undefined || rxq.maps[id] !== undefined) {",
+    was: "rxq.mbufs[id] !== undefined || rxq.maps[id] !== undefined",
+    becomes: "false",
+    equivalent: true,
+    reason:
+      "No peer can cause it: a slot is claimed only after its buffer and its map were taken out.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
