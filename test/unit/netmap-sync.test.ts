@@ -189,6 +189,25 @@ describe("sync calls", () => {
     expect([syncs, ring.space]).toEqual([2, N - 1]);
   });
 
+  test.each([
+    ["sync call", () => port.txsync(), true],
+    ["poll", () => port.look(Poll.IN), 0],
+  ] as const)("a %s within the sync of a ring passes it over", (_, again, answer) => {
+    const sync = tx.nmSync;
+    const answers: unknown[] = [];
+    tx.nmSync = (kring, flags) => {
+      if (answers.length < 2) answers.push(again());
+      return sync(kring, flags);
+    };
+    for (let frames = 1; frames <= 2; frames++) {
+      putFrame(port, port.txRing(0), ethernet(1, 2));
+      const before = nic.syncs.tx;
+      expect(port.txsync()).toBe(true);
+      expect([nic.syncs.tx - before, nic.sent[0]!.length]).toEqual([1, frames]);
+    }
+    expect(answers).toEqual([answer, answer]);
+  });
+
   test("a driver's error leaves tail where it was", () => {
     nic.inject(0, ethernet(1, 2));
     nic.syncError = 5;
