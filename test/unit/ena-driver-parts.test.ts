@@ -404,7 +404,7 @@ describe("receive", () => {
   });
 });
 
-test("maps that could not be had in full go back to the cache, which destroys them", () => {
+test("maps that could not be had in full go back to the cache, which destroys them and its tag", () => {
   const space = new DmaSpace({ log: silentLogger });
   const params = { alignment: 1, boundary: 0, maxSize: 64, nSegments: 1, maxSegSize: 64 };
   const tag = space.createTag({ ...params, name: "maps", direction: "toDevice" });
@@ -417,6 +417,7 @@ test("maps that could not be had in full go back to the cache, which destroys th
   expect(tag.maps).toBe(1);
   cache.destroy();
   expect(tag.maps).toBe(0);
+  expect(() => tag.createMap()).toThrow(/after destroy/);
 });
 
 describe("queues", () => {
