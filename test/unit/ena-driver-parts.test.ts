@@ -417,7 +417,7 @@ test("maps that could not be had in full go back to the cache, which destroys th
   expect(tag.maps).toBe(1);
   cache.destroy();
   expect(tag.maps).toBe(0);
-  expect(() => tag.createMap()).toThrow(/after destroy/);
+  expect(() => cache.take(1)).toThrow(/after destroy/);
 });
 
 describe("queues", () => {
