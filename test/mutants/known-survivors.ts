@@ -564,6 +564,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "Without work nothing was posted, so the flush costs time and sends nothing.",
   },
+  {
+    file: "frontend/netmap/shared-port.ts",
+    inFunction: "schedule",
+    line: "this.#isScheduled = true;",
+    was: "this.#isScheduled = true;",
+    becomes: ";",
+    equivalent: true,
+    reason: "Then each further notification of a turn costs another look, which finds nothing new.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
