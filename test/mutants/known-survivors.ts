@@ -38,6 +38,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason: "With an empty queue, a drop of 0 frames adds 0 to the port's counters.",
   },
   {
+    file: "shared/ring/phase.ts",
+    inFunction: "isPowerOfTwo",
+    line: "Number.isInteger(n) && n > 0 && n <= 0x8000_0000 && (n & (n - 1)) === 0;",
+    was: "0x8000_0000",
+    becomes: "2147483649",
+    equivalent: true,
+    reason: "The number above the bound is no power of two.",
+  },
+  {
     file: "device/ena/rx.ts",
     inFunction: "#collect",
     line: 'if (count === this.#pooled && !this.#fetch()) return this.stopped === "" ? 0 : -1;',

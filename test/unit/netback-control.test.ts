@@ -161,33 +161,37 @@ test("disconnecting while a request reads frees its page", async () => {
 });
 
 describe("hashes", () => {
-  // From the published verification suite: 66.9.149.187:2794 to 161.142.100.80:1766.
-  const vector = (protocol: 6 | 17) => {
-    const built = buildPacket({ protocol, sourcePort: 2794 });
-    built.bytes.set([66, 9, 149, 187, 161, 142, 100, 80], built.l3 + 12);
+  // From the published verification suite: 66.9.149.187:2794 to 161.142.100.80:1766, and the same
+  // ports with 3ffe:2501:200:1fff::7 and 3ffe:2501:200:3::1.
+  const V4 = Buffer.from("420995bba18e6450", "hex");
+  const V6 = Buffer.from("3ffe250102001fff00000000000000073ffe2501020000030000000000000001", "hex");
+  const vector = (protocol: 6 | 17, v6 = false) => {
+    const built = buildPacket({ v6, protocol, sourcePort: 2794 });
+    built.bytes.set(v6 ? V6 : V4, built.l3 + (v6 ? 8 : 12));
     Buffer.from(built.bytes.buffer).writeUInt16BE(1766, built.l4 + 2);
     return built.bytes;
   };
 
+  const toeplitzHash = (type: HashType, value: number) => ({ type, algorithm: 1, value });
+
   test.each([
-    ["TCP", 6, 15, { type: HashType.IPV4_TCP, algorithm: 1, value: 0x51ccc178 }],
-    ["UDP, which has no type", 17, 15, { type: HashType.IPV4, algorithm: 1, value: 0x323e8fc2 }],
-    [
-      "TCP by addresses",
-      6,
-      HashFlag.IPV4,
-      { type: HashType.IPV4, algorithm: 1, value: 0x323e8fc2 },
-    ],
-    ["TCP that was not asked for", 6, HashFlag.IPV6, undefined],
-  ] as const)("%s", (_name, protocol, flags, hash) => {
+    ["TCP", false, 6, 15, toeplitzHash(HashType.IPV4_TCP, 0x51ccc178)],
+    ["UDP, which has no type", false, 17, 15, toeplitzHash(HashType.IPV4, 0x323e8fc2)],
+    ["TCP by addresses", false, 6, HashFlag.IPV4, toeplitzHash(HashType.IPV4, 0x323e8fc2)],
+    ["TCP that was not asked for", false, 6, HashFlag.IPV6, undefined],
+    ["TCP over IPv6", true, 6, 15, toeplitzHash(HashType.IPV6_TCP, 0x40207d3d)],
+    ["UDP over IPv6", true, 17, 15, toeplitzHash(HashType.IPV6, 0x2cc18cd5)],
+    ["TCP over IPv6 by addresses", true, 6, HashFlag.IPV6, toeplitzHash(HashType.IPV6, 0x2cc18cd5)],
+    ["TCP over IPv6 that was not asked for", true, 6, HashFlag.IPV4, undefined],
+  ] as const)("%s", (_name, v6, protocol, flags, hash) => {
     const guest = rig(1);
     toeplitz(guest, flags);
     guest.postRx(2);
-    guest.netback.deliver(frameOf(vector(protocol)));
+    guest.netback.deliver(frameOf(vector(protocol, v6)));
     guest.netback.flush();
     const [packet] = guest.received();
     expect(packet!.hash).toEqual(hash);
-    expect(packet!.bytes).toEqual(vector(protocol));
+    expect(packet!.bytes).toEqual(vector(protocol, v6));
     expect(packet!.slots).toBe(hash === undefined ? 1 : 2);
   });
 
