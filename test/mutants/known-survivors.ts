@@ -38,6 +38,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason: "With an empty queue, a drop of 0 frames adds 0 to the port's counters.",
   },
   {
+    file: "device/ena/index.ts",
+    inFunction: "tick",
+    line: "if (this.#destroyed) return;",
+    was: "this.#destroyed",
+    becomes: "false",
+    equivalent: true,
+    reason: "A destroyed NIC has no event ring and no lines left to log, so its tick does nothing.",
+  },
+  {
     file: "shared/ring/phase.ts",
     inFunction: "isPowerOfTwo",
     line: "Number.isInteger(n) && n > 0 && n <= 0x8000_0000 && (n & (n - 1)) === 0;",

@@ -221,6 +221,24 @@ describe("permission to hear", () => {
   });
 });
 
+describe("more events than may gather", () => {
+  it("are sent at once to a guest whose link has room", () => {
+    const { local, store, guests } = machineOf(1, { events: 3 });
+    const guest = guests[0]!;
+    guest.watch("/local/domain/1", "t");
+    guest.heard();
+    const sent: number[] = [];
+    for (let i = 0; i < 8; i++) {
+      local.write(`/local/domain/1/n${i}`, "");
+      sent.push(guest.events.length);
+    }
+    expect(sent).toEqual([0, 0, 0, 3, 3, 3, 6, 6]);
+    expect(store.snapshot()[0]).toMatchObject({ pending: 2 });
+    expect(guest.heard()).toHaveLength(8);
+    expect(guest.cutBy).toBeUndefined();
+  });
+});
+
 describe("a link without room", () => {
   it("gets its events and replies later, in order, and loses none", () => {
     const { guest, other, store } = two();
