@@ -137,6 +137,7 @@ describe("one packet", () => {
     expect(pair.inputDones).toBe(1);
     expect(counted(pair, "rx_ring")).toEqual({ count: 2, bytes: 121 });
     expect(pair.driver.counters()["hw_stats"]).toMatchObject({ rx_packets: 2, rx_bytes: 121 });
+    expect(pair.ifnet.counters).toMatchObject({ ipackets: 2, ibytes: 121 });
   });
 });
 
