@@ -50,6 +50,24 @@ describe("poll", () => {
     await port.close();
   });
 
+  test("syncs no idle tx ring when it asks for no room, or once it has found room", async () => {
+    const lazy = new FakeNic(netmap, { name: "lazy0", txRings: 2, lazyTx: true });
+    const port = await open("netmap:lazy0");
+    const synced = (events: number): number[] => {
+      const before = lazy.syncs.tx;
+      return [port.look(events), lazy.syncs.tx - before];
+    };
+    expect(synced(Poll.IN)).toEqual([0, 0]);
+    putFrame(port, port.txRing(1), ethernet(1, 2));
+    expect(synced(Poll.IN)).toEqual([0, 1]);
+    for (const ring of port.txRings()) while (putFrame(port, ring, ethernet(1, 2)));
+    // Both rings are full, and both are synced twice.
+    expect(synced(Poll.OUT)).toEqual([0, 4]);
+    lazy.complete(0);
+    expect(synced(Poll.OUT)).toEqual([Poll.OUT, 1]);
+    await port.close();
+  });
+
   test("a port without receive rings never has input", async () => {
     const port = await open("netmap:fake0/T");
     expect(port.look(Poll.IN | Poll.OUT)).toBe(Poll.OUT);
