@@ -591,6 +591,16 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "Then each further notification of a turn costs another look, which finds nothing new.",
   },
+  {
+    file: "frontend/ena/netmap-tx.ts",
+    inFunction: "txFrame",
+    line: "if (headerLength > 0) pushHeader(memory, ring, headerLength);",
+    was: ">",
+    becomes: ">=",
+    equivalent: true,
+    reason:
+      "A header of 0 bytes pushes nothing: the loop of pushHeader ends before its first slot.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
