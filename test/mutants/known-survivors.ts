@@ -601,6 +601,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason:
       "A header of 0 bytes pushes nothing: the loop of pushHeader ends before its first slot.",
   },
+  {
+    file: "frontend/ena/rings.ts",
+    inFunction: "constructor",
+    line: "if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);",
+    was: "!isPowerOfTwo(size)",
+    becomes: "false",
+    equivalent: true,
+    reason: "The cursor of the submission queue refuses such a depth before.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
