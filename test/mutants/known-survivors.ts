@@ -604,11 +604,20 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "frontend/ena/rings.ts",
     inFunction: "constructor",
-    line: "if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);",
+    line: `if (!isPowerOfTwo(size)) throw new RangeError(\`ring of \${size} entries\`);`,
     was: "!isPowerOfTwo(size)",
     becomes: "false",
     equivalent: true,
     reason: "The cursor of the submission queue refuses such a depth before.",
+  },
+  {
+    file: "frontend/xen/rx-offload.ts",
+    inFunction: "reset",
+    line: "this.#gsoType = 0;",
+    was: "0",
+    becomes: "1",
+    equivalent: true,
+    reason: "The type is only compared with that of IPv6, and neither 0 nor 1 is.",
   },
 ];
 
