@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { hintsFor, slackMs, worthTelling } from "../../device/ena/hints.ts";
 import { createEnaNic, type EnaOptions } from "../../device/ena/index.ts";
-import { CompletionRing, DescriptorRing } from "../../device/ena/memory.ts";
+import { CompletionRing, DescriptorRing, fetchBytes } from "../../device/ena/memory.ts";
 import { TxMeta, TxOffloads } from "../../device/ena/offload.ts";
 import { ACQ_BODY, SqDirection } from "../../shared/ena/admin.ts";
 import {
@@ -397,6 +397,40 @@ describe("a ring that the device reads", () => {
     three.memory.answerNow();
     await settle();
     expect([two.refused.length, three.more(), three.made.readable]).toEqual([0, 0, 0]);
+  });
+});
+
+describe("a control buffer", () => {
+  function stage() {
+    const memory = new FakeMemory(4096);
+    memory.bytes.set(pattern(4096));
+    const fetch = (at: number, length: number) =>
+      fetchBytes(memory, busAddress(MEMORY_BASE + at), length);
+    return { memory, fetch };
+  }
+  const wanted = pattern(4096).slice(70, 78);
+
+  test("in a window is copied from there", () => {
+    const { memory, fetch } = stage();
+    memory.addWindow(MEMORY_BASE + 64, 64);
+    const got = fetch(70, 8);
+    memory.bytes.fill(0);
+    expect([got, memory.reads.length]).toEqual([wanted, 0]);
+  });
+
+  test("that was pushed is copied from the push, which it uses up", () => {
+    const { memory, fetch } = stage();
+    memory.push(MEMORY_BASE + 70, 20);
+    const got = fetch(70, 8);
+    memory.reuseMessage();
+    expect([got, memory.reads.length, memory.pushes.live]).toEqual([wanted, 0, 0]);
+  });
+
+  test("elsewhere is read", async () => {
+    const { memory, fetch } = stage();
+    const got = fetch(70, 8);
+    await memory.answerReads();
+    expect(await got).toEqual(wanted);
   });
 });
 

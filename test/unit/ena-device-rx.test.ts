@@ -361,6 +361,16 @@ describe("a port set to hold", () => {
     expect(port.ready(1500, 45)).toBe(true);
   });
 
+  test("looks at no more buffers than a packet may have", async () => {
+    const { twin, q, port } = await rig();
+    refill(twin, q, 18, 64);
+    expect(port.ready(5000, 1)).toBe(false);
+    refill(twin, q, 1, 64, 18);
+    // The frame will be dropped, so it waits for nothing.
+    expect(port.ready(5000, 1)).toBe(true);
+    expect(port.deliver(frameOf(pattern(5000)))).toBe("too_big");
+  });
+
   test("says no while the link is full, and tells when it is not", async () => {
     const { host, nic, twin, q, port } = await rig();
     refill(twin, q, 4);

@@ -45,6 +45,19 @@ test("a period longer than any timer makes no timer run wild", () => {
   armed.mockRestore();
 });
 
+test("credit that came while the turn ended is looked for after 1 ms, not at once", () => {
+  const guest = FakeGuest.connected();
+  const { clock } = guest.host;
+  guest.netback.setRate({ bytes: 1000, usec: 50_000 });
+  guest.send(packet(900));
+  const armed = vi.spyOn(clock, "setTimeout");
+  // Credit is due at 50 ms. The timer is armed after that time.
+  vi.spyOn(clock, "now").mockReturnValue(clock.now() + 60);
+  guest.send(packet(900));
+  expect(armed.mock.calls.map(([, ms]) => ms)).toEqual([1]);
+  vi.restoreAllMocks();
+});
+
 test("a packet beyond the credit waits for time, in order, and the others behind it", () => {
   const guest = FakeGuest.connected();
   guest.netback.setRate({ bytes: 1000, usec: 50_000 });

@@ -181,11 +181,17 @@ describe("a transaction that stays open", () => {
 
   it("is lost when it keeps too much alive that was replaced", () => {
     const { guest, other } = two();
+    // A node has 16 bytes, 8 for its permission, its value and its path.
+    const size = 2048;
+    const value = "x".repeat(size - 24 - "/local/domain/2/churn".length);
+    const churn = (times: number): void => {
+      for (let i = 0; i < times; i++) expect(other.write("churn", value)).toBe("OK\0");
+    };
+    churn(1);
     const tx = guest.start();
-    const value = "x".repeat(2000);
-    for (let bytes = 0; bytes <= REPLACED_BYTES_MAX + 8192; bytes += value.length) {
-      expect(other.write("churn", value)).toBe("OK\0");
-    }
+    churn(REPLACED_BYTES_MAX / size);
+    expect(guest.read("shared", tx)).toBe("");
+    churn(1);
     expect(guest.read("shared", tx)).toBe("EAGAIN");
     const fresh = guest.start();
     expect(guest.read("shared", fresh)).toBe("");
