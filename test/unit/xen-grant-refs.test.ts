@@ -64,6 +64,13 @@ describe("references", () => {
     expect([stage.grants.frames, stage.grants.freeCount]).toEqual([4, 0]);
   });
 
+  it("has 64 frames unless told otherwise, as many as the device's table", () => {
+    const { grants } = new GrantStage();
+    expect(grants.capacity).toBe(64 * 512 - 8);
+    expect(grants.reserve(64 * 512 - 8)).toBe(true);
+    expect(grants.frames).toBe(64);
+  });
+
   it("does not grow for what it can't give anyway", () => {
     const { grants } = new GrantStage({ maxFrames: 2 });
     expect(grants.reserve(grants.capacity + 1)).toBe(false);
