@@ -628,6 +628,15 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "The type is only compared with that of IPv6, and neither 0 nor 1 is.",
   },
+  {
+    file: "frontend/xen/rings.ts",
+    inFunction: "constructor",
+    line: "this.nextId[TX_RING_SLOTS] = 0;",
+    was: "this.nextId[TX_RING_SLOTS] = 0;",
+    becomes: ";",
+    equivalent: true,
+    reason: "A new typed array contains zeroes.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
