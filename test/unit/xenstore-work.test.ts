@@ -166,6 +166,11 @@ describe("many changes of the tree at once", () => {
       return [...whole].sort();
     });
 
+  it("are refused for a node whose parent is missing, by its path", () => {
+    const changes = [{ path: "/a/b", record: record() }];
+    expect(() => withChanges(emptyTree(), changes, cost)).toThrow("/a/b has nothing above it");
+  });
+
   it("property: are the same as one after the other, and leave the tree before them as it was", () => {
     holds(
       fc.property(paths, paths, fc.infiniteStream(fc.boolean()), (before, touched, removes) => {
