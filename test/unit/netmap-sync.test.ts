@@ -228,6 +228,15 @@ describe("sync calls", () => {
     expect(port.rxRing(0).space).toBe(N - 1);
   });
 
+  test("a tx ring is pending until netmap has returned every slot", () => {
+    const ring = port.txRing(0);
+    expect(ring.isTxPending).toBe(false);
+    putFrame(port, ring, ethernet(1, 2));
+    expect(ring.isTxPending).toBe(true);
+    port.txsync();
+    expect(ring.isTxPending).toBe(false);
+  });
+
   test("cur ahead of head holds frames and still waits for new ones", () => {
     const ring = port.rxRing(0);
     nic.inject(0, ethernet(1, 2));
