@@ -637,6 +637,24 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "A new typed array contains zeroes.",
   },
+  {
+    file: "frontend/xen/bus-dma-xen/map.ts",
+    inFunction: "(module)",
+    line: "#readonly = false;",
+    was: "false",
+    becomes: "true",
+    equivalent: true,
+    reason: "Each load sets it before its first use.",
+  },
+  {
+    file: "frontend/bus/space.ts",
+    inFunction: "deviceWrite",
+    line: "length > 0 &&",
+    was: "0",
+    becomes: "1",
+    equivalent: true,
+    reason: "A write of one byte goes through the general search then, which finds the same place.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
