@@ -6,7 +6,9 @@ import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
 import { RX_SLOTS_MIN } from "../../frontend/xen/datapath-rx.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { EXTRA_TYPE_MAX, ExtraType, GsoType } from "../../shared/xen/extra.ts";
+import { HashType } from "../../shared/xen/control.ts";
+import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, GsoType } from "../../shared/xen/extra.ts";
+import { RX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
@@ -75,6 +77,33 @@ describe("extra info", () => {
     expect(pair.inputs).toEqual([]);
     expect(pair.counter("queue0", "rx", "bad_extra")).toBe(1);
     expect(pair.driver.ifnet.counters.ierrors).toBe(1);
+    expect(violations(pair)).toEqual([]);
+  });
+
+  test("a second extra info in the slot behind the first belongs to the same packet", async () => {
+    const pair = await XenPair.started();
+    const hash = [ExtraType.HASH, 0, HashType.IPV4_TCP, 0, 0x78, 0x56, 0x34, 0x12];
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) {
+        expect(act.bytes.length).toBe(3 * RX_SLOT_SIZE);
+        act.bytes[RX_SLOT_SIZE + 1] = EXTRA_FLAG_MORE;
+        act.bytes.set(hash, 2 * RX_SLOT_SIZE);
+      }
+      return [act];
+    };
+    const flows: number[] = [];
+    pair.onInput = (m) => {
+      flows.push(m.flowId);
+      m.free();
+    };
+    pair.inject(superFrame.bytes, facts);
+    pair.inject(frame(60, 1, MAC));
+    pair.flushPort();
+    await pair.settle();
+    expect(flows).toEqual([0x1234_5678]);
+    expect(pair.counter("queue0", "rx", "gso")).toBe(1);
+    expect(pair.driver.ifnet.counters.ierrors).toBe(0);
+    expect(pair.counter("queue0", "rx", "in_flight")).toBe(256);
     expect(violations(pair)).toEqual([]);
   });
 
