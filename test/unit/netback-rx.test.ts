@@ -304,6 +304,15 @@ describe("offloads", () => {
     expect(FakeGuest.connected(features).netback.offloads).toEqual(offloads);
   });
 
+  test("a blank checksum outside its frame can't be finished, so the frame is dropped", () => {
+    const guest = FakeGuest.connected({ noCsumOffload: true });
+    guest.postRx(2);
+    const broken = blank({});
+    broken.csumStart = broken.length - 1;
+    expect(give(guest, broken, blank({}))).toEqual(["malformed_offload", undefined]);
+    expect(guest.received().map((p) => p.bytes)).toEqual([buildPacket({}).bytes]);
+  });
+
   test("a blank checksum goes on to a guest that takes it", () => {
     const guest = FakeGuest.connected();
     guest.postRx(8);
