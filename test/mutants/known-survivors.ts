@@ -655,6 +655,25 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     equivalent: true,
     reason: "A write of one byte goes through the general search then, which finds the same place.",
   },
+  {
+    file: "frontend/netmap/host-rings.ts",
+    inFunction: "swToNic",
+    line: "if (dst === undefined) continue;",
+    was: "dst === undefined",
+    becomes: "false",
+    equivalent: true,
+    reason:
+      "Frames go down only for an application that bound all transmit rings, so each ring exists.",
+  },
+  {
+    file: "frontend/xen/datapath-rx.ts",
+    inFunction: "takePackets",
+    line: "} else if (head !== undefined) {",
+    was: "head !== undefined",
+    becomes: "true",
+    equivalent: true,
+    reason: "A packet without an error has a first fragment.",
+  },
 ];
 
 /** The entry of an edit; undefined when the list has none. */
