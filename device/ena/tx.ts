@@ -404,14 +404,17 @@ export class TxQueue extends SubmissionQueue {
   /** Releases the pushes of announced descriptors, which will not be read any more. */
   #releaseRing(): void {
     const { ring, llq } = this;
-    const slots = llq === undefined ? 1 : ring.entryBytes / TX_DESC_SIZE;
+    let slots = llq?.descsBeforeHeader ?? 1;
     for (let entry = 0; entry < ring.readable; entry++) {
-      for (let slot = 0; slot < slots; slot++) {
+      let ended = false;
+      for (let slot = 0; slot < slots && !ended; slot++) {
         const at = ring.at(entry) + slot * TX_DESC_SIZE;
+        ended = txDesc.last(ring.view, at) === 1;
         if (txDesc.isMeta(ring.view, at) === 1 || txDesc.length(ring.view, at) === 0) continue;
         this.context.host.memory.pushes.release(txDesc.address(ring.view, at));
-        if (txDesc.last(ring.view, at) === 1) break;
       }
+      // In the first entry of a packet, the bytes behind the descriptors are its header.
+      slots = (ended ? llq?.descsBeforeHeader : llq?.descsPerEntry) ?? 1;
     }
   }
 

@@ -38,15 +38,6 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason: "With an empty queue, a drop of 0 frames adds 0 to the port's counters.",
   },
   {
-    file: "device/ena/tx.ts",
-    inFunction: "#releaseRing",
-    line: "const slots = llq === undefined ? 1 : ring.entryBytes / TX_DESC_SIZE;",
-    was: "llq === undefined",
-    becomes: "false",
-    equivalent: true,
-    reason: "An entry in the driver's memory has the size of one descriptor, which is 1 slot too.",
-  },
-  {
     file: "device/ena/index.ts",
     inFunction: "tick",
     line: "if (this.#destroyed) return;",

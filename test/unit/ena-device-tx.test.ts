@@ -672,8 +672,11 @@ describe.each([
       txDesc.write(viewOf(header), 0, 50, 9, q.sq.phase, 1, 1, 1, 0, another, 0);
       send(twin, q, 0, header, [pattern(50)]);
       send(twin, q, 1, header, [pattern(50)]);
+      // It goes on in a second entry.
+      const parts = Array.from({ length: before + 1 }, () => pattern(50));
+      send(twin, q, 2, header, parts);
       twin.ring(q);
-      expect(host.memory.pushes.live).toBe(3);
+      expect(host.memory.pushes.live).toBe(3 + parts.length);
       expect((await twin.destroySq(SqDirection.TX, q.sqIdx)).status).toBe(AdminStatus.SUCCESS);
       expect(host.memory.pushes.live).toBe(1);
       expect(host.takeFaults()).toEqual([]);
