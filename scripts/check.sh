@@ -11,11 +11,11 @@ case "${1-}" in
   "")
     stages='typecheck lint imports dead fits build test'
     echo 'Everything: about seven minutes on two cores, and longer where others work too.'
-    echo 'Types, lint and the short tests alone take a minute and a half: npm run check -- --quick'
+    echo 'Types, lint and the short tests alone take one minute: npm run check -- --quick'
     ;;
   --quick)
     stages='typecheck lint imports dead fits build test:quick'
-    echo 'Without the tests that start processes or run long: about a minute and a half on two idle cores.'
+    echo 'Without the tests that start processes or run long: about one minute on two idle cores.'
     ;;
   *)
     echo "check: $1 is no option of it; there is --quick" >&2
