@@ -15,7 +15,7 @@ import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
 import { viewOf } from "../bytes/words.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
-import { catalogue, Op, type PostName, type Sent } from "./catalogue.ts";
+import { catalogue, entryOfOp, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Limits } from "./protocol.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
@@ -29,8 +29,9 @@ export const MAX_SOFT_BYTES = 160 * 1024;
 const COLUMN_RECORDS = 1024;
 /** Front room for the transport's frame header and the batch's own array header behind it. */
 const ROOM = FRAME_ROOM + 10;
-/** Largest bin header. */
+/** Bytes of the largest bin header and of the largest number. */
 const BIN_HEADER = 5;
+const NUMBER = 9;
 /** The largest batch: beyond the soft limit one record, its column's records and one control. */
 const BATCH_BYTES =
   MAX_SOFT_BYTES + Limits.RECORD_BYTES + COLUMN_RECORDS * RECORD_BYTES + 16 * 1024;
@@ -144,10 +145,63 @@ export class BatchWriter {
 
   /** Adds any other transaction. */
   post<N extends PostName>(name: N, fields: Sent<N>): void {
-    const { op, fields: declared } = catalogue[name];
-    const values = Object.keys(declared).map((field) => fields[field as keyof Sent<N>]);
-    const bytes = packTransaction([op, ...values]);
+    const { op, fields: declared } = entryOfOp(catalogue[name].op)!;
+    const values = fields as Readonly<Record<string, unknown>>;
+    let most = 2;
+    for (const { name: field } of declared) {
+      const value = values[field];
+      if (typeof value === "number") most += NUMBER;
+      else if (value instanceof Uint8Array) most += BIN_HEADER + value.byteLength;
+      else {
+        this.#postPacked(packTransaction([op, ...declared.map((each) => values[each.name])]));
+        return;
+      }
+    }
+    this.#begin(most);
+    this.outgoing[this.#at++] = Fmt.FIXARRAY | (declared.length + 1);
+    this.outgoing[this.#at++] = op;
+    for (const { name: field } of declared) {
+      const value = values[field] as number | Uint8Array;
+      if (typeof value === "number") this.#uint(value);
+      else this.#bin(value);
+    }
+  }
+
+  #postPacked(bytes: Uint8Array): void {
     this.#begin(bytes.byteLength);
+    this.outgoing.set(bytes, this.#at);
+    this.#at += bytes.byteLength;
+  }
+
+  #uint(n: number): void {
+    const b = this.outgoing;
+    const at = this.#at;
+    if (n < 0x80) {
+      b[at] = n;
+      this.#at += 1;
+    } else if (n < 0x100) {
+      b[at] = Fmt.UINT8;
+      b[at + 1] = n;
+      this.#at += 2;
+    } else if (n < 0x10000) {
+      b[at] = Fmt.UINT16;
+      this.#view.setUint16(at + 1, n, BE);
+      this.#at += 3;
+    } else if (n < 2 ** 32) {
+      b[at] = Fmt.UINT32;
+      this.#view.setUint32(at + 1, n, BE);
+      this.#at += 5;
+    } else {
+      b[at] = Fmt.INT64;
+      this.#view.setUint32(at + 1, Math.floor(n / 2 ** 32), BE);
+      this.#view.setUint32(at + 5, n >>> 0, BE);
+      this.#at += NUMBER;
+    }
+  }
+
+  #bin(bytes: Uint8Array): void {
+    this.#binHeader(this.#at, bytes.byteLength);
+    this.#at += binHeaderBytes(bytes.byteLength);
     this.outgoing.set(bytes, this.#at);
     this.#at += bytes.byteLength;
   }

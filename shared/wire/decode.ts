@@ -8,7 +8,7 @@
 
 import { type Entry, entryOfOp, type Field, type LinkControl, Op, type Sink } from "./catalogue.ts";
 import { Limits, WireError } from "./protocol.ts";
-import { Reader } from "./reader.ts";
+import { Fmt, Reader } from "./reader.ts";
 import { type MemoryAccess, NO_ADDRESS, RECORD_BYTES, record } from "./records.ts";
 import { unpackGuarded } from "./values.ts";
 
@@ -22,9 +22,14 @@ export function applyBatch(message: Uint8Array, sink: Sink, link: LinkControl): 
 
 /** Reads the array header and opcode of a transaction and checks the number of its fields. */
 export function readEntry(r: Reader, index: number): Entry {
-  const fields = r.array(`transaction ${index}`, 16);
+  // Nearly always the header and the opcode are one byte each. Only others need texts for errors.
+  const first = r.bytes[r.at]!;
+  const second = r.bytes[r.at + 1]!;
+  const isShort = r.at + 2 <= r.end && first > Fmt.FIXARRAY && first < Fmt.FIXSTR && second < 0x80;
+  const fields = isShort ? first - Fmt.FIXARRAY : r.array(`transaction ${index}`, 16);
   if (fields === 0) throw new WireError("WIRE_EMPTY", `transaction ${index}: no opcode`);
-  const op = r.uint(`transaction ${index}: opcode`, 255);
+  const op = isShort ? second : r.uint(`transaction ${index}: opcode`, 255);
+  if (isShort) r.at += 2;
   const entry = entryOfOp(op);
   if (entry === undefined) {
     throw new WireError(
@@ -112,11 +117,11 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
 }
 
 function applyColumn(r: Reader, sink: Sink, entry: Entry): void {
-  const { op, name, method } = entry;
-  r.bin(`${name}: data`, Limits.MESSAGE_BYTES);
+  const { op, name, method, fields } = entry;
+  r.bin(fields[0]!.what, Limits.MESSAGE_BYTES);
   let at = r.binAt;
   const end = at + r.binLength;
-  readPacked(r, `${name}: records`, RECORD_BYTES);
+  readPacked(r, fields[1]!.what, RECORD_BYTES);
   const records = r.binAt;
   if (sink[method] === undefined) throw notForUs(entry);
   const stop = records + r.binLength;

@@ -23,7 +23,7 @@ const MAX_ITEMS = 256;
 /** Formats of values without further bytes, besides small integers. */
 const PLAIN: ReadonlySet<number> = new Set([Fmt.NIL, Fmt.FALSE, Fmt.TRUE]);
 
-/** Encodes a transaction that is not a column. Large integers become uint64. */
+/** Encodes a transaction that is not a column. Large integers become int64. */
 export function packTransaction(fields: readonly unknown[]): Uint8Array {
   return packr.pack(fields.map((f) => (typeof f === "number" && f > 0xffffffff ? BigInt(f) : f)));
 }

@@ -116,6 +116,15 @@ describe("BatchWriter", () => {
         address: fc.integer({ min: 0, max: 2 ** 48 - 1 }),
         length: fc.integer({ min: 0, max: Limits.WINDOW_BYTES }),
       }),
+      fc.record({
+        kind: fc.constant("read_reply" as const),
+        tag: fc.integer({ min: 0, max: 0xffff_ffff }),
+        length: fc.oneof(
+          fc.integer({ min: 0, max: 80 }),
+          fc.constantFrom(255, 256, 65_535, 65_536),
+        ),
+      }),
+      fc.record({ kind: fc.constant("refuse" as const), text: fc.string({ maxLength: 40 }) }),
       fc.record({ kind: fc.constant("flush" as const) }),
     );
     holds(
@@ -130,6 +139,13 @@ describe("BatchWriter", () => {
           } else if (s.kind === "window") {
             writer.post("window", { address: s.address, length: s.length });
             expected.push(["window", s.address, s.length]);
+          } else if (s.kind === "read_reply") {
+            const bytes = Uint8Array.from({ length: s.length }, (_, i) => s.tag + i);
+            writer.post("read_reply", { tag: s.tag, status: 0, bytes });
+            expected.push(["readReply", s.tag, 0, [...bytes]]);
+          } else if (s.kind === "refuse") {
+            writer.post("refuse", { code: "TEST", text: s.text });
+            expected.push(["refuse", "TEST", s.text]);
           } else {
             const src = Uint8Array.from({ length: s.length + 3 }, (_, i) => s.seed + i);
             writer.column(s.op, s.space, s.address, s.type, src, 3, s.length);
