@@ -38,8 +38,17 @@ const BATCH_BYTES =
 
 const BE = false; // msgpack's own integers
 
-/** One pool for all links. Idle links hold no buffer; busy links reuse buffers still in the cache. */
-const pool = new BufferPool(BATCH_BYTES, 64);
+/** Bytes of the first buffer of a batch. A broadcast makes a small batch for each link at once. */
+const SMALL_BYTES = 4096;
+
+/**
+ * Two pools for all links. Idle links hold no buffer; busy links reuse buffers still in the cache.
+ * A batch that outgrows a small buffer moves to a large one.
+ */
+const large = new BufferPool(BATCH_BYTES, 64);
+const small = new BufferPool(SMALL_BYTES, 1024);
+const poolOf = (buffer: Uint8Array): BufferPool =>
+  buffer.byteLength === SMALL_BYTES ? small : large;
 
 const ZERO = new Uint8Array(Limits.RECORD_BYTES);
 
@@ -101,6 +110,7 @@ export class BatchWriter {
     }
     if (this.#at >= this.#softBytes) this.flush();
     if (this.#open !== op || this.#recordCount === COLUMN_RECORDS) this.#openColumn(op);
+    this.#fit(length);
     record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
     this.#recordCount++;
     const at = this.#at;
@@ -224,16 +234,17 @@ export class BatchWriter {
     this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
+    this.#pool = message.byteLength > SMALL_BYTES / 2 ? large : small;
     this.sentBytes += message.byteLength;
     this.sentBatches++;
     inspect?.(message);
-    this.#send(message, () => pool.put(buffer));
+    this.#send(message, () => poolOf(buffer).put(buffer));
     return true;
   }
 
   /** Drops the batch under construction, because the link has ended. */
   discard(): void {
-    if (this.#at !== 0) pool.put(this.outgoing);
+    if (this.#at !== 0) poolOf(this.outgoing).put(this.outgoing);
     this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
@@ -243,6 +254,8 @@ export class BatchWriter {
 
   /** Offset of the first transaction. */
   #start = ROOM;
+  /** Pool for the next batch: large after a batch that nearly filled a small buffer. */
+  #pool = small;
 
   /** Begins a transaction: closes an open column and makes sure that `bytes` more bytes fit. */
   #begin(bytes: number): void {
@@ -250,15 +263,28 @@ export class BatchWriter {
     if (isFull || this.#at + bytes >= this.#softBytes + Limits.RECORD_BYTES) this.flush();
     this.#closeColumn();
     this.#take();
+    this.#fit(bytes);
     this.#transactions++;
   }
 
   #take(): void {
     if (this.#at !== 0) return;
-    this.outgoing = pool.get();
+    this.outgoing = this.#pool.get();
     this.#view = viewOf(this.outgoing);
     this.#start = ROOM;
     this.#at = ROOM;
+  }
+
+  /** Moves the batch to a large buffer if a small one can't hold `bytes` more and the records. */
+  #fit(bytes: number): void {
+    const from = this.outgoing;
+    if (from.byteLength !== SMALL_BYTES) return;
+    const records = BIN_HEADER + (this.#recordCount + 1) * RECORD_BYTES;
+    if (this.#at + bytes + records <= SMALL_BYTES) return;
+    this.outgoing = large.get();
+    this.#view = viewOf(this.outgoing);
+    copyBytes(from, 0, this.outgoing, 0, this.#at);
+    small.put(from);
   }
 
   #openColumn(op: Op): void {

@@ -91,6 +91,36 @@ describe("BatchWriter", () => {
     expect(apply(messages)).toHaveLength(256);
   });
 
+  it("keeps little memory for a small batch until the socket has taken it", () => {
+    const sent: Uint8Array[] = [];
+    const writer = new BatchWriter((message) => sent.push(message));
+    const frame = new Uint8Array(60);
+    for (let i = 0; i < 100; i++) {
+      writer.column(Op.WRITE, 0, 0x1000, RecordType.FRAME, frame, 0, frame.length);
+      writer.flush();
+    }
+    expect(new Set(sent.map((message) => message.buffer)).size).toBe(100);
+    expect(Math.max(...sent.map(({ buffer }) => buffer.byteLength))).toBeLessThan(8192);
+  });
+
+  it("keeps every byte of a batch that outgrows its first buffer, wherever that happens", () => {
+    for (let length = 3800; length < 4100; length++) {
+      const { writer, messages } = collector();
+      const bytes = Uint8Array.from({ length }, (_, i) => i * 5 + length);
+      writer.interrupt(3);
+      writer.column(Op.WRITE, 0, 0x1000, RecordType.FRAME, bytes, 0, length);
+      writer.column(Op.WRITE, 0, 0x9000, RecordType.FRAME, bytes, 0, 9);
+      writer.post("window", { address: 0x10000, length });
+      writer.flush();
+      const [interrupt, first, second, window, ...more] = apply(messages);
+      sameFields(interrupt!, ["interrupt", 3]);
+      sameFields(first!, ["write", 0, 0x1000, RecordType.FRAME, [...bytes]]);
+      sameFields(second!, ["write", 0, 0x9000, RecordType.FRAME, [...bytes.subarray(0, 9)]]);
+      sameFields(window!, ["window", 0x10000, length]);
+      same(more.length, 0, "more transactions");
+    }
+  });
+
   it("property: any sequence has msgpackr's bytes and comes back in order", () => {
     const packr = new Packr({ useRecords: false });
     const columnStep = fc.record({
