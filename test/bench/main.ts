@@ -2,6 +2,8 @@
  * npm run bench: measures the limit, the product and its peers in one run. Prints figures and
  * asserts nothing. README.md in this folder explains what is measured.
  */
+import { writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
@@ -11,33 +13,27 @@ import { httpAttacks } from "./http-attack.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
 import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
-import { measureRing } from "./ring.ts";
-import {
-  measurePing,
-  measureTcp,
-  type Segment,
-  tapSegment,
-  vdeSegment,
-  vethSegment,
-} from "./segment.ts";
+import { measureRing, type RingOptions } from "./ring.ts";
+import { candidates } from "./segment.ts";
+import { PARTS, runTap } from "./tap.ts";
 import { runAll, type Variant } from "./variant.ts";
 
-const GROUPS = [
-  ...["limit", "ring", "netmap", "capture", "capture-writer", "tap", "ping"],
-  ...["xen", "xen-tap", "xen-ping", "vde", "veth"],
-] as const;
+const GROUPS = [...["limit", "ring", "netmap", "capture", "capture-writer", "xen", "tap"]] as const;
 
-const HELP = `npm run bench
-npm run bench -- http    what a stranger at the HTTP side costs the NICs
-npm run bench -- --only limit,ring --reps 5
-npm run bench -- --json > figures.json
+const HELP = `npm run bench                           everything
+npm run bench -- tap                    one group: ${GROUPS.join(" ")}
+npm run bench -- tap/ena ring/60        single rows
+npm run bench -- tap --base ../before   the same with another built checkout in turns
+npm run bench -- http                   what a stranger at the HTTP side costs the NICs
 
-  --only GROUPS   ${GROUPS.join(",")}: some of them, with commas
-  --reps N        repetitions of everything, round robin (3)
+  --base DIR      root folder of another built checkout of this project
+  --rounds N      repetitions of everything, in turns (3)
   --seconds N     length of one measurement (2)
+  --slices N      measurements of each row of group tap in one round, in turns (2)
+  --parts PARTS   of group tap, with commas: ${PARTS.join(",")}
   --ring-size N   entries of each receive ring in ring to ring and netmap (4096, the driver's)
   --zero-mask     mask with the zero key, in the limit and in the product
-  --json          all figures on stdout; without it a table
+  --json FILE     also writes all figures to FILE
 `;
 
 function positive(text: string, option: string): number {
@@ -47,23 +43,41 @@ function positive(text: string, option: string): number {
 }
 
 interface Options {
-  readonly groups: ReadonlySet<string>;
+  /** Names of groups and of single rows; empty for everything. */
+  readonly wanted: readonly string[];
+  readonly base: string | undefined;
   readonly reps: number;
   readonly seconds: number;
+  readonly slices: number;
+  readonly parts: ReadonlySet<string>;
   readonly ringSize: number;
   readonly zeroMask: boolean;
-  readonly json: boolean;
+  readonly json: string | undefined;
+}
+
+/** The names in a list with commas. Throws on a name that is not among `known`. */
+function namesOf(list: string, option: string, known: readonly string[]): Set<string> {
+  const names = new Set(list.split(","));
+  for (const name of names) {
+    if (!known.includes(name)) {
+      throw new TypeError(`${option} knows ${known.join(", ")}, not "${name}"`);
+    }
+  }
+  return names;
 }
 
 function readOptions(): Options {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
-      only: { type: "string", default: GROUPS.join(",") },
-      reps: { type: "string", default: "3" },
+      base: { type: "string" },
+      rounds: { type: "string", default: "3" },
       seconds: { type: "string", default: "2" },
+      slices: { type: "string", default: "2" },
+      parts: { type: "string", default: PARTS.join(",") },
       "ring-size": { type: "string", default: "4096" },
       "zero-mask": { type: "boolean", default: false },
-      json: { type: "boolean", default: false },
+      json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -71,23 +85,20 @@ function readOptions(): Options {
     process.stdout.write(HELP);
     process.exit(0);
   }
-  const groups = new Set(values.only.split(","));
-  for (const group of groups) {
-    if (!(GROUPS as readonly string[]).includes(group)) {
-      throw new TypeError(`--only knows ${GROUPS.join(", ")}, not "${group}"`);
-    }
-  }
   return {
-    groups,
-    reps: Math.ceil(positive(values.reps, "--reps")),
+    wanted: positionals,
+    base: values.base === undefined ? undefined : resolve(values.base),
+    reps: Math.ceil(positive(values.rounds, "--rounds")),
     seconds: positive(values.seconds, "--seconds"),
+    slices: Math.ceil(positive(values.slices, "--slices")),
+    parts: namesOf(values.parts, "--parts", PARTS),
     ringSize: positive(values["ring-size"], "--ring-size"),
     zeroMask: values["zero-mask"],
     json: values.json,
   };
 }
 
-function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
+function allVariants({ base, seconds, zeroMask, ringSize }: Options): Variant[] {
   const variants: Variant[] = [];
   for (const frameBytes of FRAME_SIZES) {
     for (const copy of [false, true]) {
@@ -101,56 +112,41 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
         });
       }
     }
+    const shared = { frameBytes, seconds, zeroMask, ringSize };
+    const both = (
+      name: string,
+      group: string,
+      rest: Pick<RingOptions, "whenFull" | "frontend">,
+    ) => {
+      for (const tree of base === undefined ? [undefined] : [undefined, base]) {
+        variants.push({
+          name: `${tree === undefined ? "" : "base-"}${name}/${frameBytes}`,
+          group,
+          run: () => measureRing({ ...shared, ...rest, tree }),
+        });
+      }
+    };
     for (const whenFull of ["drop", "hold"] as const) {
-      variants.push({
-        name: `${whenFull === "drop" ? "ring" : "ring-hold"}/${frameBytes}`,
-        group: "ring",
-        run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull }),
-      });
+      both(whenFull === "drop" ? "ring" : "ring-hold", "ring", { whenFull });
       const frontend = { script: "test/bench/ring-worker.ts", args: ["--driver", "xen"] };
-      variants.push({
-        name: `${whenFull === "drop" ? "xen" : "xen-hold"}/${frameBytes}`,
-        group: "xen",
-        run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull, frontend }),
-      });
+      both(whenFull === "drop" ? "xen" : "xen-hold", "xen", { whenFull, frontend });
     }
     for (const { name, rings, worker } of NETMAP_SETUPS) {
       const args = ["--rings", String(rings), ...(worker ? ["--worker"] : [])];
       const frontend = { script: "test/bench/netmap-worker.ts", args };
-      variants.push({
-        name: `${name}/${frameBytes}`,
-        group: "netmap",
-        run: () =>
-          measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull: "hold", frontend }),
-      });
+      both(name, "netmap", { whenFull: "hold", frontend });
     }
   }
 
   variants.push(...captureVariants(FRAME_SIZES, { seconds, zeroMask, ringSize }));
   variants.push(...writerVariants(seconds));
-
-  const segments: [string, () => Promise<Segment>][] = [
-    ["tap", () => tapSegment(zeroMask, "ena")],
-    ["xen-tap", () => tapSegment(zeroMask, "xen")],
-    ["vde", vdeSegment],
-    ["veth", vethSegment],
-  ];
-  for (const [name, create] of segments) {
-    const tcp = async () => {
-      await using segment = await create();
-      return await measureTcp(segment, Math.ceil(seconds));
-    };
-    const roundTrips = async () => {
-      await using segment = await create();
-      return await measurePing(segment);
-    };
-    variants.push({ name: `${name}/tcp`, group: name, run: tcp });
-    // The product's round trips are a group of their own; those of another program belong to its
-    // group.
-    const pings = { tap: "ping", "xen-tap": "xen-ping" }[name] ?? name;
-    variants.push({ name: `${name}/ping`, group: pings, run: roundTrips });
-  }
   return variants;
+}
+
+/** A row is wanted by the name of its group or by its own, which also selects its base. */
+function wants({ wanted }: Options, group: string, name: string): boolean {
+  const own = name.replace("base-", "");
+  return wanted.length === 0 || [group, name, own].some((word) => wanted.includes(word));
 }
 
 async function main(): Promise<void> {
@@ -158,17 +154,33 @@ async function main(): Promise<void> {
   const machine = describeMachine();
   const talk = (text: string) => process.stderr.write(`${text}\n`);
 
-  let variants = allVariants(options).filter((variant) => options.groups.has(variant.group));
+  const all = allVariants(options);
+  const taps = candidates(options);
+  const known = [
+    ...GROUPS,
+    ...all.map(({ name }) => name),
+    ...taps.map(({ name }) => `tap/${name}`),
+  ];
+  const unknown = options.wanted.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new TypeError(`no group or row is called "${unknown}"`);
+
+  const variants = all.filter(({ group, name }) => wants(options, group, name));
+  const outcomes = new Map(await runAll(variants, options.reps, talk));
+  const chosen = taps.filter(({ name }) => wants(options, "tap", `tap/${name}`));
   const reason = whyNoNamespaces();
-  if (reason !== undefined) {
-    const inside = ["limit", "ring", "netmap", "capture", "capture-writer", "xen"];
-    talk(`without ${GROUPS.filter((group) => !inside.includes(group)).join(", ")}: ${reason}`);
-    variants = variants.filter(({ group }) => inside.includes(group));
+  if (reason !== undefined && chosen.length > 0) talk(`without tap: ${reason}`);
+  else {
+    const tapOptions = { ...options, rounds: options.reps };
+    for (const [name, outcome] of await runTap(chosen, tapOptions, talk)) {
+      outcomes.set(name, outcome);
+    }
   }
 
-  const outcomes = await runAll(variants, options.reps, talk);
   const result = report(machine, options, outcomes);
-  process.stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : result.text);
+  process.stdout.write(result.text);
+  if (options.json !== undefined) {
+    writeFileSync(options.json, `${JSON.stringify(result.json, null, 2)}\n`);
+  }
 }
 
 try {

@@ -47,13 +47,27 @@ function bestLimit(outcomes: Outcomes, kind: string, frameBytes: number): Best |
   return best;
 }
 
-function ratiosOf(outcomes: Outcomes): Record<string, number> {
-  const ratios: Record<string, number> = {};
-  const put = (name: string, value: number, reference: number) => {
-    if (Number.isFinite(value / reference)) ratios[name] = value / reference;
+/** Ratios inside one round of TAP to TAP: of a metric to the same of a peer. */
+const TAP_RATIOS: readonly (readonly [peer: string, ...metrics: string[]])[] = [
+  ["floor-node", "pingCpuUs", "floodCpuUs", "tcpCpuSecondsPerGB"],
+  ["vde2", "freshP50Us", "pingP50Us", "pingP99Us", "floodP50Us", "tcpBitsPerSecond"],
+  [
+    "vtun",
+    ...["tcpBitsPerSecond", "tcpBackBitsPerSecond", "tcpCpuSecondsPerGB", "tcpBackCpuSecondsPerGB"],
+    ...["udpFramesPerSecond", "udpCpuSecondsPerMFrames"],
+  ],
+];
+const BASE = "base-";
+
+/** Samples by name, such as "tap/ena / tap/vde2 pingP50Us". */
+function ratiosOf(outcomes: Outcomes): Map<string, Samples> {
+  const ratios = new Map<string, Samples>();
+  const put = (of: string, to: string, metric: string, name = `${of} / ${to} ${metric}`) => {
+    const [upper, lower] = [outcomes.get(of), outcomes.get(to)];
+    if (upper === undefined || lower === undefined) return;
+    const samples = upper.over(lower, metric);
+    if (Number.isFinite(samples.median)) ratios.set(name, samples);
   };
-  const median = (variant: string, metric: string) =>
-    outcomes.get(variant)?.median(metric) ?? Number.NaN;
 
   for (const size of FRAME_SIZES) {
     for (const ring of [
@@ -64,38 +78,35 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
       ...NETMAP_SETUPS.map(({ name }) => name),
     ]) {
       for (const kind of ["limit", "limit-copy"]) {
-        const best = bestLimit(outcomes, kind, size)?.framesPerSecond ?? Number.NaN;
-        put(`${ring}/${kind} ${size} B`, median(`${ring}/${size}`, "framesPerSecond"), best);
+        const best = bestLimit(outcomes, kind, size);
+        if (best === undefined) continue;
+        const name = `${ring} / ${kind} ${size} B`;
+        put(`${ring}/${size}`, `${kind}/${size}x${best.batch}`, "framesPerSecond", name);
       }
     }
-  }
-  for (const size of FRAME_SIZES) {
-    const without = median(`capture-off/${size}`, "framesPerSecond");
     for (const { name, args } of CAPTURE_SETUPS) {
       if (args.length === 0) continue;
-      put(`${name}/off ${size} B`, median(`${name}/${size}`, "framesPerSecond"), without);
+      put(`${name}/${size}`, `capture-off/${size}`, "framesPerSecond", `${name} / off ${size} B`);
     }
   }
   for (const [frameBytes, snapBytes] of WRITER_SIZES) {
-    const rate = (mode: string) =>
-      median(writerName(mode, frameBytes, snapBytes), "framesPerSecond");
     for (const mode of WRITER_MODES.filter((name) => name !== "copy")) {
-      put(`capture-${mode}/copy ${frameBytes} B, ${snapBytes} kept`, rate(mode), rate("copy"));
+      const of = (which: string) => writerName(which, frameBytes, snapBytes);
+      const name = `capture-${mode} / copy ${frameBytes} B, ${snapBytes} kept`;
+      put(of(mode), of("copy"), "framesPerSecond", name);
     }
   }
-  for (const kernel of ["tap", "xen-tap"]) {
-    for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
-      for (const peer of ["vde", "veth"]) {
-        const reference = median(`${peer}/tcp`, metric);
-        put(`${kernel}/${peer} ${metric}`, median(`${kernel}/tcp`, metric), reference);
-      }
-    }
-    for (const metric of ["rttP50Us", "rttP99Us", "rttWarmP50Us", "rttWarmP99Us"]) {
-      put(`${kernel}/vde ${metric}`, median(`${kernel}/ping`, metric), median("vde/ping", metric));
+  for (const candidate of ["ena", "xen", "base-ena", "base-xen", "floor-node", "floor-c"]) {
+    for (const [peer, ...metrics] of TAP_RATIOS) {
+      if (peer === candidate) continue;
+      for (const metric of metrics) put(`tap/${candidate}`, `tap/${peer}`, metric);
     }
   }
-  for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
-    put(`xen-tap/tap ${metric}`, median("xen-tap/tcp", metric), median("tap/tcp", metric));
+  for (const [name, { samples }] of outcomes) {
+    const at = name.lastIndexOf("/") + 1;
+    const base = name.startsWith("tap/") ? `tap/${BASE}${name.slice(at)}` : BASE + name;
+    if (!outcomes.has(base)) continue;
+    for (const metric of samples.keys()) put(name, base, metric);
   }
   return ratios;
 }
@@ -117,6 +128,11 @@ function row(name: string, metric: string, samples: Samples): string {
   const range = `${short(samples.min)} to ${short(samples.max)}`;
   return `${name.padEnd(27)} ${metric.padEnd(24)} ${short(samples.median).padStart(8)}   ${range}\n`;
 }
+
+const plain = (all: ReadonlyMap<string, Samples>): object =>
+  Object.fromEntries(
+    [...all].map(([name, { median, min, max, values }]) => [name, { median, min, max, values }]),
+  );
 
 export function report(machine: Machine, options: RunOptions, outcomes: Outcomes): Report {
   const ratios = ratiosOf(outcomes);
@@ -146,8 +162,9 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
       text += ` frames/s = ${gbits.toFixed(2)} Gbit/s, at batches of ${best.batch}\n`;
     }
   }
-  for (const [name, value] of Object.entries(ratios)) {
-    text += `${name.padEnd(45)} ${value.toPrecision(3).padStart(8)}\n`;
+  for (const [name, samples] of ratios) {
+    const range = `${samples.min.toPrecision(3)} to ${samples.max.toPrecision(3)}`;
+    text += `${name.padEnd(52)} ${samples.median.toPrecision(3).padStart(8)}   ${range}\n`;
   }
 
   const variants = Object.fromEntries(
@@ -155,12 +172,7 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
       name,
       {
         ...(outcome.failure === undefined ? {} : { failure: outcome.failure }),
-        metrics: Object.fromEntries(
-          [...outcome.samples].map(([metric, { median, min, max, values }]) => [
-            metric,
-            { median, min, max, values },
-          ]),
-        ),
+        metrics: plain(outcome.samples),
       },
     ]),
   );
@@ -170,5 +182,11 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
     ),
   );
   const { reps, seconds, ringSize, zeroMask } = options;
-  return { text, json: { machine, reps, seconds, ringSize, zeroMask, limits, ratios, variants } };
+  return {
+    text,
+    json: {
+      ...{ machine, reps, seconds, ringSize, zeroMask, limits },
+      ...{ ratios: plain(ratios), variants },
+    },
+  };
 }

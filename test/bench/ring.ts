@@ -19,6 +19,8 @@ export interface RingOptions {
   readonly frontend?: { readonly script: string; readonly args: readonly string[] };
   /** Additional arguments of the device. */
   readonly device?: readonly string[];
+  /** Another built checkout, whose device and frontends run. */
+  readonly tree?: string | undefined;
   /** What the device does with a frame when the receiver has no buffer. */
   readonly whenFull: "drop" | "hold";
 }
@@ -56,11 +58,15 @@ function dropsOf(status: DeviceStatus): Record<string, number> {
 }
 
 export async function measureRing(options: RingOptions): Promise<Measured> {
-  await using device = startRingwire([
-    ...["device", "--listen", "127.0.0.1:0", "--json"],
-    ...["--when-full", options.whenFull],
-    ...(options.device ?? []),
-  ]);
+  const { tree } = options;
+  await using device = startRingwire(
+    [
+      ...["device", "--listen", "127.0.0.1:0", "--json"],
+      ...["--when-full", options.whenFull],
+      ...(options.device ?? []),
+    ],
+    { tree },
+  );
   const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
   const http = `http://127.0.0.1:${port}`;
 
@@ -69,7 +75,7 @@ export async function measureRing(options: RingOptions): Promise<Measured> {
     const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
     args.push("--ring-size", String(options.ringSize));
     if (options.zeroMask) args.push("--zero-mask");
-    return startScript(script, [...args, ...more, ...to]);
+    return startScript(script, [...args, ...more, ...to], { tree });
   };
   await using sink = frontend("sink");
   const { mac } = await sink.waitForJson<{ mac?: string }>((line) => line.ready === true);

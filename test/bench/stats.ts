@@ -2,6 +2,10 @@
 export class Samples {
   readonly values: number[] = [];
 
+  constructor(values: Iterable<number> = []) {
+    this.values.push(...values);
+  }
+
   add(value: number): void {
     this.values.push(value);
   }
@@ -22,6 +26,17 @@ export class Samples {
   get max(): number {
     return Math.max(...this.values);
   }
+}
+
+/**
+ * The values of one divided by the values of the other, round by round. Empty when either has not
+ * run in all rounds of the other, so that only values of one round are compared.
+ */
+export function ratioOf(of: Samples | undefined, to: Samples | undefined): Samples {
+  const ratios = new Samples();
+  if (of === undefined || to === undefined || of.count !== to.count) return ratios;
+  for (const [i, value] of of.values.entries()) ratios.add(value / to.values[i]!);
+  return ratios;
 }
 
 /** Linear interpolation between neighbours; NaN without values. */

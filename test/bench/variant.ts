@@ -1,5 +1,5 @@
 /** A variant is one kind of run; each repetition runs in fresh processes. */
-import { Samples } from "./stats.ts";
+import { ratioOf, Samples } from "./stats.ts";
 
 /** Values by metric name; the names carry the unit. */
 export type Measured = Readonly<Record<string, number>>;
@@ -27,6 +27,11 @@ export class Outcome {
 
   median(metric: string): number {
     return this.samples.get(metric)?.median ?? Number.NaN;
+  }
+
+  /** This outcome's values of a metric divided by another's, round by round. */
+  over(reference: Outcome, metric: string): Samples {
+    return ratioOf(this.samples.get(metric), reference.samples.get(metric));
   }
 }
 

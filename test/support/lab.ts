@@ -54,10 +54,15 @@ export class Lab {
   readonly hosts: readonly Host[];
   readonly #open = new AsyncDisposableStack();
   readonly #drivers: readonly DriverName[];
+  readonly #tree: string | undefined;
 
-  /** `drivers` of the hosts, in order; the remaining hosts use ena. */
-  constructor(hosts: number, drivers: readonly DriverName[] = []) {
+  /**
+   * `drivers` of the hosts, in order; the remaining hosts use ena. `tree` is the checkout whose
+   * programs run; defaults to this one.
+   */
+  constructor(hosts: number, drivers: readonly DriverName[] = [], tree?: string) {
     this.#drivers = drivers;
+    this.#tree = tree;
     this.device = new Namespace("device");
     this.hosts = Array.from({ length: hosts }, (_, i) => this.#createHost(i));
   }
@@ -81,7 +86,7 @@ export class Lab {
     const device = this.#open.use(
       startRingwire(
         ["device", "--listen", `0.0.0.0:${DEVICE_PORT}`, "--insecure", "--json", ...args],
-        { namespace: this.device },
+        { namespace: this.device, tree: this.#tree },
       ),
     );
     await device.waitForJson((line) => line.event === "listening");
@@ -107,7 +112,9 @@ export class Lab {
     const url = `ws://${underlay}:${viaProxy ? PROXY_PORT : DEVICE_PORT}`;
     const driver = this.#drivers[i] ?? "ena";
     const argv = ["frontend", "--driver", driver, "--connect", url, "--name", name, "--tap", tap];
-    return this.#open.use(startRingwire([...argv, "--json", ...args], { namespace, ...rest }));
+    return this.#open.use(
+      startRingwire([...argv, "--json", ...args], { namespace, tree: this.#tree, ...rest }),
+    );
   }
 
   /** Starts the frontend of a host, gives the TAP its addresses, waits for its carrier. */

@@ -15,7 +15,7 @@ import { Watchers } from "./watchers.ts";
 /** The checkout's root folder. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BIN = join(ROOT, "node_modules/.bin");
-const COMPILED = join(ROOT, "dist/cli/ringwire.js");
+const COMPILED = "dist/cli/ringwire.js";
 const SOURCE = join(ROOT, "cli/ringwire.ts");
 
 /** The Node that npm installed, else the Node that runs this file. */
@@ -51,6 +51,8 @@ export interface StartOptions {
   /** The state of /dev/net/tun, for the child alone. Needs root. */
   readonly tun?: keyof typeof PREPARE_TUN;
   readonly env?: Readonly<Record<string, string>>;
+  /** Root folder of another built checkout, whose program `startRingwire` runs. */
+  readonly tree?: string | undefined;
 }
 
 /** The end of a text, in whole lines: half a line could be mistaken for a value. */
@@ -198,20 +200,24 @@ export function start(argv: readonly string[], options: StartOptions = {}): Chil
   return new Child(argv.join(" "), child);
 }
 
-/** Starts a TypeScript file of this repository, types stripped by Node itself. */
-export const startScript = (path: string, args: readonly string[]): Child =>
-  start([NODE, "--no-warnings", join(ROOT, path), ...args]);
+/**
+ * Starts a TypeScript file of this repository, or of the checkout `tree`, types stripped by Node
+ * itself.
+ */
+export const startScript = (path: string, args: readonly string[], options: StartOptions = {}) =>
+  start([NODE, "--no-warnings", join(options.tree ?? ROOT, path), ...args], options);
 
 /**
  * Starts a `ringwire` command as one process: the compiled program, or the sources through tsx
  * when RINGWIRE_TEST_FROM=source.
  */
 export function startRingwire(args: readonly string[], options?: StartOptions): Child {
-  if (process.env.RINGWIRE_TEST_FROM === "source") {
+  if (options?.tree === undefined && process.env.RINGWIRE_TEST_FROM === "source") {
     return start([NODE, "--import", import.meta.resolve("tsx"), SOURCE, ...args], options);
   }
-  if (!existsSync(COMPILED)) throw new Error("dist/ is missing: npm run build comes first");
-  return start([NODE, COMPILED, ...args], options);
+  const compiled = join(options?.tree ?? ROOT, COMPILED);
+  if (!existsSync(compiled)) throw new Error(`${compiled} is missing: npm run build comes first`);
+  return start([NODE, compiled, ...args], options);
 }
 
 /** Runs a program to its end. Rejects on a hang; ignores the exit code. */
