@@ -17,6 +17,7 @@
  */
 import { Op } from "../../shared/wire/catalogue.ts";
 import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import type { DeviceLink } from "./device-link.ts";
 import { Errno } from "./errno.ts";
 import { GRANULE_BYTES } from "./granules.ts";
 import { DmaMisuse } from "./misuse.ts";
@@ -35,65 +36,75 @@ const TWO_32 = 2 ** 32;
 const MAX_GENERATION = 0xffff;
 const NO_BYTES = new Uint8Array(0);
 
+/** Pieces and segments of a load of several, with room for `most` of each. */
+class Pieces {
+  /** Memory, offset in that memory, place from the map's base, bytes. */
+  readonly buffers: Uint8Array[];
+  readonly ats: Int32Array;
+  readonly places: Int32Array;
+  readonly lengths: Int32Array;
+  count = 0;
+  /** Segments: place from the map's base, bytes. */
+  readonly segPlaces: Int32Array;
+  readonly segLengths: Int32Array;
+
+  constructor(most: number) {
+    this.buffers = new Array<Uint8Array>(most).fill(NO_BYTES);
+    this.ats = new Int32Array(most);
+    this.places = new Int32Array(most);
+    this.lengths = new Int32Array(most);
+    this.segPlaces = new Int32Array(most);
+    this.segLengths = new Int32Array(most);
+  }
+}
+
 export class DmaMap {
-  readonly tag: DmaTag;
-  readonly name: string;
-  /** Place in bus space, below 2^32: the address without its generation. */
-  readonly base: number;
+  // Nearly every load is one piece in one segment. It needs these fields only, which lie together.
   /** Generation that accesses must have now; 0 while nothing is loaded. Read by DmaSpace. */
   current = 0;
   /** Generation of the latest load, also after its unload. */
   generation: number;
-  /**
-   * Copy of the first piece in plain fields: most maps have one piece, and every frame reads it.
-   */
+  /** First piece of the load. */
   pieceBuffer: Uint8Array = NO_BYTES;
   pieceAt = 0;
   pieceLength = 0;
-  readonly deviceMayWrite: boolean;
-  readonly deviceMayRead: boolean;
+  #segments = 0;
   /** Set by drivers while a descriptor names this map. An unload then is a fault with a name. */
   busy = false;
-
-  readonly #space: DmaSpace;
-  readonly #granule: number;
-  readonly #reserved: number;
-  /** Pieces: memory, offset in that memory, place from `base`, bytes. */
-  readonly #buffers: Uint8Array[];
-  readonly #ats: Int32Array;
-  readonly #places: Int32Array;
-  readonly #lengths: Int32Array;
-  #pieces = 0;
-  /** Segments: place from `base`, bytes. */
-  readonly #segPlaces: Int32Array;
-  readonly #segLengths: Int32Array;
-  #segments = 0;
-  #destroyed = false;
+  readonly deviceMayWrite: boolean;
+  readonly deviceMayRead: boolean;
+  /** Place in bus space, below 2^32: the address without its generation. */
+  readonly base: number;
   /**
    * Highest number of bytes for which one piece is always one segment at `base`; 0 with a boundary.
    */
   readonly #plainBytes: number;
+  readonly #space: DmaSpace;
+  /** The pieces of a load that is not plain. Made for the first such load. */
+  #several: Pieces | undefined;
+  /** True while the load is in `#several`. */
+  #isSeveral = false;
+  readonly tag: DmaTag;
+  readonly #index: number;
+  readonly #granule: number;
+  #destroyed = false;
 
   /** Called by DmaTag.createMap. */
   constructor(space: DmaSpace, tag: DmaTag, index: number, granule: number) {
-    const n = tag.params.nSegments;
     this.tag = tag;
-    this.name = `${tag.name} map ${index}`;
     this.base = granule * GRANULE_BYTES;
     this.generation = space.lastGeneration(granule, tag.granules);
     this.deviceMayRead = tag.deviceMayRead;
     this.deviceMayWrite = tag.deviceMayWrite;
     this.#space = space;
+    this.#index = index;
     this.#granule = granule;
-    this.#reserved = tag.granules * GRANULE_BYTES;
     const { boundary, maxSize } = tag.params;
     this.#plainBytes = boundary === 0 ? Math.min(tag.segmentBytes, maxSize) : 0;
-    this.#buffers = new Array<Uint8Array>(n).fill(NO_BYTES);
-    this.#ats = new Int32Array(n);
-    this.#places = new Int32Array(n);
-    this.#lengths = new Int32Array(n);
-    this.#segPlaces = new Int32Array(n);
-    this.#segLengths = new Int32Array(n);
+  }
+
+  get name(): string {
+    return `${this.tag.name} map ${this.#index}`;
   }
 
   get loaded(): boolean {
@@ -108,13 +119,13 @@ export class DmaMap {
   /** Returns the bus address of segment `i`, 48 bits. */
   segmentAddress(i: number): BusAddress {
     this.#needSegment(i);
-    return this.#address(this.#segPlaces[i]!);
+    return this.#address(this.#isSeveral ? this.#several!.segPlaces[i]! : 0);
   }
 
   /** Returns the bytes of segment `i`. */
   segmentLength(i: number): number {
     this.#needSegment(i);
-    return this.#segLengths[i]!;
+    return this.#isSeveral ? this.#several!.segLengths[i]! : this.pieceLength;
   }
 
   /**
@@ -139,7 +150,10 @@ export class DmaMap {
     if (count === 1 && this.#loadPlain(buffers[0]!, offsets[0]!, lengths[0]!)) return 0;
     if (this.current !== 0) this.#misuse("MAP_LOADED", "loaded while loaded");
     if (this.#destroyed) this.#misuse("MAP_DESTROYED", "loaded after destroy");
-    const maxSize = this.tag.params.maxSize;
+    const { maxSize, nSegments } = this.tag.params;
+    this.#several ??= new Pieces(nSegments);
+    this.#isSeveral = true;
+    const pieces = this.#several;
     let total = 0;
     let place = 0;
     for (let i = 0; i < count; i++) {
@@ -157,12 +171,15 @@ export class DmaMap {
         this.#clear();
         return error;
       }
-      place = this.#places[this.#pieces - 1]! + length;
+      place = pieces.places[pieces.count - 1]! + length;
     }
-    if (total === 0) return Errno.EINVAL;
-    this.pieceBuffer = this.#buffers[0]!;
-    this.pieceAt = this.#ats[0]!;
-    this.pieceLength = this.#lengths[0]!;
+    if (total === 0) {
+      this.#clear();
+      return Errno.EINVAL;
+    }
+    this.pieceBuffer = pieces.buffers[0]!;
+    this.pieceAt = pieces.ats[0]!;
+    this.pieceLength = pieces.lengths[0]!;
     this.#begin();
     return 0;
   }
@@ -174,13 +191,6 @@ export class DmaMap {
   #loadPlain(buffer: Uint8Array, at: number, length: number): boolean {
     if (!(length > 0 && length <= this.#plainBytes && at >= 0)) return false;
     if (at + length > buffer.byteLength || this.current !== 0 || this.#destroyed) return false;
-    this.#buffers[0] = buffer;
-    this.#ats[0] = at;
-    this.#places[0] = 0;
-    this.#lengths[0] = length;
-    this.#segPlaces[0] = 0;
-    this.#segLengths[0] = length;
-    this.#pieces = 1;
     this.#segments = 1;
     this.pieceBuffer = buffer;
     this.pieceAt = at;
@@ -204,21 +214,28 @@ export class DmaMap {
     if ((op & SyncOp.PREWRITE) === 0) return;
     const writer = this.#space.link?.writer;
     if (writer === undefined) return;
+    if (!this.#isSeveral) {
+      this.#push(writer, 0, this.pieceBuffer, this.pieceAt, this.pieceLength);
+      return;
+    }
+    const { buffers, ats, places, lengths, segPlaces, segLengths } = this.#several!;
     let piece = 0;
     for (let i = 0; i < this.#segments; i++) {
-      const place = this.#segPlaces[i]!;
-      while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
-      const at = this.#ats[piece]! + place - this.#places[piece]!;
-      writer.column(
-        Op.PUSH,
-        Space.BUS,
-        this.#address(place),
-        RecordType.FRAME,
-        this.#buffers[piece]!,
-        at,
-        this.#segLengths[i]!,
-      );
+      const place = segPlaces[i]!;
+      while (place >= places[piece]! + lengths[piece]!) piece++;
+      const at = ats[piece]! + place - places[piece]!;
+      this.#push(writer, place, buffers[piece]!, at, segLengths[i]!);
     }
+  }
+
+  #push(
+    writer: DeviceLink["writer"],
+    place: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    writer.column(Op.PUSH, Space.BUS, this.#address(place), RecordType.FRAME, src, at, length);
   }
 
   /** bus_dmamap_unload(9): ends all access of the device to the loaded bytes. */
@@ -242,21 +259,25 @@ export class DmaMap {
 
   /** Returns the index of the piece that contains the range at `place` (from `base`), or -1. */
   pieceHolding(place: number, length: number): number {
-    for (let i = 0; i < this.#pieces; i++) {
-      const start = this.#places[i]!;
+    if (!this.#isSeveral) return place >= 0 && place + length <= this.pieceLength ? 0 : -1;
+    const { places, lengths, count } = this.#several!;
+    for (let i = 0; i < count; i++) {
+      const start = places[i]!;
       if (place < start) return -1;
-      if (place + length <= start + this.#lengths[i]!) return i;
+      if (place + length <= start + lengths[i]!) return i;
     }
     return -1;
   }
 
   pieceMemory(i: number): Uint8Array {
-    return this.#buffers[i]!;
+    return this.#isSeveral ? this.#several!.buffers[i]! : this.pieceBuffer;
   }
 
   /** Returns the offset in pieceMemory(i) of the byte at `place`. */
   pieceOffset(i: number, place: number): number {
-    return this.#ats[i]! + place - this.#places[i]!;
+    if (!this.#isSeveral) return this.pieceAt + place;
+    const { ats, places } = this.#several!;
+    return ats[i]! + place - places[i]!;
   }
 
   #address(place: number): BusAddress {
@@ -266,23 +287,23 @@ export class DmaMap {
   /** Places one piece at or after `from` and cuts it into segments. Returns 0 or an errno. */
   #addPiece(buffer: Uint8Array, at: number, length: number, from: number): number {
     const { nSegments, boundary } = this.tag.params;
-    if (this.#pieces === nSegments) return Errno.EFBIG;
+    const pieces = this.#several!;
+    if (pieces.count === nSegments) return Errno.EFBIG;
     let place = from === 0 ? 0 : roundUp(from + 1, this.tag.pieceAlignment);
     if (boundary !== 0 && length <= boundary) {
       // A piece that fits between two boundaries must not be cut.
       const line = roundUp(this.base + place + 1, boundary) - this.base;
       if (place + length > line) place = line;
     }
-    if (place + length > this.#reserved) {
-      throw new Error(
-        `${this.name}: piece at ${place} leaves the ${this.#reserved} bytes reserved`,
-      );
+    const reserved = this.tag.granules * GRANULE_BYTES;
+    if (place + length > reserved) {
+      throw new Error(`${this.name}: piece at ${place} leaves the ${reserved} bytes reserved`);
     }
-    const i = this.#pieces++;
-    this.#buffers[i] = buffer;
-    this.#ats[i] = at;
-    this.#places[i] = place;
-    this.#lengths[i] = length;
+    const i = pieces.count++;
+    pieces.buffers[i] = buffer;
+    pieces.ats[i] = at;
+    pieces.places[i] = place;
+    pieces.lengths[i] = length;
 
     const most = this.tag.segmentBytes;
     for (let cut = place; cut < place + length; ) {
@@ -291,8 +312,8 @@ export class DmaMap {
       if (boundary !== 0) {
         end = Math.min(end, roundUp(this.base + cut + 1, boundary) - this.base);
       }
-      this.#segPlaces[this.#segments] = cut;
-      this.#segLengths[this.#segments] = end - cut;
+      pieces.segPlaces[this.#segments] = cut;
+      pieces.segLengths[this.#segments] = end - cut;
       this.#segments++;
       cut = end;
     }
@@ -300,16 +321,22 @@ export class DmaMap {
   }
 
   #clear(): void {
-    for (let i = 0; i < this.#pieces; i++) this.#buffers[i] = NO_BYTES;
+    if (this.#isSeveral) {
+      const pieces = this.#several!;
+      pieces.buffers.fill(NO_BYTES, 0, pieces.count);
+      pieces.count = 0;
+      this.#isSeveral = false;
+    }
     this.pieceBuffer = NO_BYTES;
     this.pieceLength = 0;
-    this.#pieces = 0;
     this.#segments = 0;
   }
 
   #loadedBytes(): number {
+    if (!this.#isSeveral) return this.pieceLength;
+    const { lengths, count } = this.#several!;
     let bytes = 0;
-    for (let i = 0; i < this.#pieces; i++) bytes += this.#lengths[i]!;
+    for (let i = 0; i < count; i++) bytes += lengths[i]!;
     return bytes;
   }
 

@@ -11,6 +11,7 @@ import { ResetReason } from "../../shared/ena/registers.ts";
 import { advance, slotOf } from "../../shared/ring/index16.ts";
 import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
+import { NO_CLUSTER } from "../net/clusters.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
@@ -120,7 +121,7 @@ export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
       return false;
     }
     if (descs === 0) break;
-    deliver(adapter, ring, rxMbuf(ring, descs));
+    deliver(adapter, ring, rxMbuf(adapter, ring, descs));
     // The stack may have changed any state. The ring may be gone.
     if (!adapter.running) return false;
     budget -= descs;
@@ -134,12 +135,12 @@ export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
 }
 
 /** ena_rx_mbuf: returns the packet's buffers as one chain, in the order of its completions. */
-function rxMbuf(ring: RxRing, descs: number): Mbuf {
-  const head = takeMbuf(ring, 0);
+function rxMbuf(adapter: Adapter, ring: RxRing, descs: number): Mbuf {
+  const head = takeMbuf(adapter, ring, 0);
   head.at += ring.pktOffset;
   let last = head;
   for (let i = 1; i < descs; i++) {
-    const m = takeMbuf(ring, i);
+    const m = takeMbuf(adapter, ring, i);
     if (m.length === 0) {
       m.free();
       continue;
@@ -151,19 +152,17 @@ function rxMbuf(ring: RxRing, descs: number): Mbuf {
   return head;
 }
 
-function takeMbuf(ring: RxRing, i: number): Mbuf {
+function takeMbuf(adapter: Adapter, ring: RxRing, i: number): Mbuf {
   const id = ring.pktReqIds[i]!;
-  const m = ring.mbufs[id];
-  if (m === undefined) throw new Error(`ena: rx id ${id} was taken without a buffer`);
+  const cluster = ring.clusters[id]!;
+  if (cluster === NO_CLUSTER) throw new Error(`ena: rx id ${id} was taken without a buffer`);
   const map = ring.maps[id]!;
   map.sync(SyncOp.POSTREAD);
   map.busy = false;
   map.unload();
-  ring.mbufs[id] = undefined;
+  ring.clusters[id] = NO_CLUSTER;
   returnRxId(ring, id);
-  m.length = ring.pktLengths[i]!;
-  m.pktLength = m.length;
-  return m;
+  return adapter.rxPool!.mbuf(cluster, ring.pktLengths[i]!);
 }
 
 function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
@@ -259,22 +258,26 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
   return i;
 }
 
-/** ena_alloc_rx_mbuf: maps an mbuf of the pool and assigns it to the id. Returns 0 or an errno. */
+/**
+ * ena_alloc_rx_mbuf: maps a cluster of the pool and assigns it to the id. Its mbuf comes with its
+ * packet. Returns 0 or an errno.
+ */
 export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
-  const m = adapter.rxPool?.get();
-  if (m === undefined) {
+  const pool = adapter.rxPool!;
+  const cluster = pool.take();
+  if (cluster === NO_CLUSTER) {
     ring.stats.mbuf_alloc_fail++;
     return Errno.ENOMEM;
   }
   const map = ring.maps[id]!;
-  const bytes = m.buffer.length;
-  if (map.load(m.buffer, 0, bytes) !== 0) {
+  const bytes = pool.clusterBytes;
+  if (map.load(pool.slab(cluster), pool.offset(cluster), bytes) !== 0) {
     ring.stats.dma_mapping_err++;
-    m.free();
+    pool.give(cluster);
     return Errno.EFAULT;
   }
   map.sync(SyncOp.PREREAD);
-  ring.mbufs[id] = m;
+  ring.clusters[id] = cluster;
   ring.address[id] = map.segmentAddress(0);
   ring.length[id] = bytes;
   return 0;
@@ -300,11 +303,11 @@ export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
     const map = ring.maps[id]!;
     map.busy = false;
     if (ring.netmapBufIdx[id] !== 0) returnRxSlot(adapter, ring, id);
-    const m = ring.mbufs[id];
-    if (m !== undefined) {
+    const cluster = ring.clusters[id]!;
+    if (cluster !== NO_CLUSTER) {
       map.unload();
-      ring.mbufs[id] = undefined;
-      m.free();
+      ring.clusters[id] = NO_CLUSTER;
+      adapter.rxPool!.give(cluster);
     }
     ring.owner[id] = RxOwner.NONE;
   }

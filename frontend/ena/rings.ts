@@ -14,6 +14,7 @@ import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { type BusAddresses, busAddresses } from "../../shared/wire/records.ts";
 import type { DmaMap } from "../bus/map.ts";
 import type { DmaTag } from "../bus/tag.ts";
+import { NO_CLUSTER } from "../net/clusters.ts";
 import type { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import type { GateQueue } from "../net/transmit-gate.ts";
@@ -105,8 +106,7 @@ class Ring<Stats> {
   nextToUse = 0;
   nextToClean = 0;
 
-  // By request id.
-  readonly mbufs: (Mbuf | undefined)[];
+  /** By request id. */
   readonly maps: readonly DmaMap[];
 
   firstInterrupt = false;
@@ -129,12 +129,12 @@ class Ring<Stats> {
     this.maps = maps;
     this.stats = stats;
     this.freeIds = Uint16Array.from({ length: size }, (_, id) => id);
-    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
   }
 }
 
 export class TxRing extends Ring<TxStats> implements GateQueue {
   // By request id.
+  readonly mbufs: (Mbuf | undefined)[];
   /** Number of SQ entries that become free with the completion of the id. */
   readonly entries: Uint16Array;
   /** Bytes pushed to the device for the id, and their number of pieces. */
@@ -161,6 +161,7 @@ export class TxRing extends Ring<TxStats> implements GateQueue {
   constructor(qid: QueueId, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
     super(SqDirection.TX, qid, sq, cq, maps, stats);
     const { size } = this;
+    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
     this.entries = new Uint16Array(size);
     this.pushed = new Int32Array(size);
     this.pieces = new Uint8Array(size);
@@ -180,6 +181,8 @@ export class RxRing extends Ring<RxStats> {
   readonly lro: LroQueue;
 
   // By request id.
+  /** Number of the id's cluster; NO_CLUSTER for none. */
+  readonly clusters: Int32Array;
   /** Netmap buffer index of the id; 0 for none. */
   readonly netmapBufIdx: Uint32Array;
   /** Bus address and bytes of the loaded buffer. */
@@ -221,6 +224,7 @@ export class RxRing extends Ring<RxStats> {
     super(SqDirection.RX, qid, sq, cq, maps, stats);
     const { size } = this;
     this.lro = lro;
+    this.clusters = new Int32Array(size).fill(NO_CLUSTER);
     this.netmapBufIdx = new Uint32Array(size);
     this.address = busAddresses(size);
     this.length = new Uint32Array(size);

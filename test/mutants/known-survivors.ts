@@ -175,8 +175,8 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "frontend/ena/datapath-rx.ts",
     inFunction: "takeMbuf",
-    line: `if (m === undefined) throw new Error(\`ena: rx id \${id} was taken without a buffer\`);`,
-    was: "m === undefined",
+    line: `if (cluster === NO_CLUSTER) throw new Error(\`ena: rx id \${id} was taken without a buffer\`);`,
+    was: "cluster === NO_CLUSTER",
     becomes: "false",
     equivalent: true,
     reason: "The condition holds for no state that the driver can reach.",
@@ -238,8 +238,8 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "frontend/ena/datapath-rx.ts",
     inFunction: "freeRxBufs",
-    line: "ring.mbufs[id] = undefined;",
-    was: "ring.mbufs[id] = undefined;",
+    line: "ring.clusters[id] = NO_CLUSTER;",
+    was: "ring.clusters[id] = NO_CLUSTER;",
     becomes: ";",
     equivalent: true,
     reason: "Nobody uses the ring any more.",

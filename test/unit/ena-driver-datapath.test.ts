@@ -6,9 +6,10 @@ import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { scheduleCleanup } from "../../frontend/ena/datapath.ts";
 import { RxOwner, type RxRing, type TxRing } from "../../frontend/ena/rings.ts";
+import { ClusterPool, NO_CLUSTER } from "../../frontend/net/clusters.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap, Iff } from "../../frontend/net/ifnet.ts";
-import { Csum, HashType, type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
+import { Csum, HashType, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { TxOffload } from "../../shared/ena/features.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE, txDesc, txMeta } from "../../shared/ena/io.ts";
@@ -326,9 +327,9 @@ describe("receive", () => {
   test("without buffers a refill posts what there is, and rings only for that", async () => {
     const pair = await started();
     const pool = pair.driver.adapter.rxPool!;
-    const get = pool.get.bind(pool);
+    const take = pool.take.bind(pool);
     let left = 10;
-    pool.get = () => (left-- > 0 ? get() : undefined);
+    pool.take = () => (left-- > 0 ? take() : NO_CLUSTER);
     sent(pair);
     await arrive(pair, ...Array.from({ length: 40 }, () => arriving(60)));
     expect(sent(pair).filter((s) => s.startsWith("register 0x1004"))).toEqual([
@@ -347,7 +348,7 @@ describe("receive", () => {
     expect(sent(pair).filter((s) => s.startsWith("register 0x1004"))).toEqual([
       "register 0x1004 = 0x10a",
     ]);
-    pool.get = get;
+    pool.take = take;
     await arrive(pair, arriving(60));
     expect(rxOf(pair).sq.freeEntries()).toBe(0);
     expect(pair.counter("queue0", "rx_ring", "refil_partial")).toBe(3);
@@ -355,10 +356,10 @@ describe("receive", () => {
 
   test("a first fill that finds too few buffers is told, and no other", async () => {
     const lines = async (buffers: number): Promise<string[]> => {
-      const { get } = MbufPool.prototype;
+      const { take } = ClusterPool.prototype;
       let left = buffers;
-      vi.spyOn(MbufPool.prototype, "get").mockImplementation(function (this: MbufPool) {
-        return left-- > 0 ? get.call(this) : undefined;
+      vi.spyOn(ClusterPool.prototype, "take").mockImplementation(function (this: ClusterPool) {
+        return left-- > 0 ? take.call(this) : NO_CLUSTER;
       });
       const log = new RecordingLog();
       const pair = await started({ log });
