@@ -4,6 +4,12 @@ import { Command, Option } from "commander";
 import { z } from "zod";
 import type { Device, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
+import {
+  DEFAULT_STORM_LIMIT,
+  MAX_STORM_LIMIT,
+  STORM_KINDS,
+  type StormLimits,
+} from "../device/switch/storm.ts";
 import type { Logger } from "../shared/log.ts";
 import { TapError } from "../shared/tap/errors.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
@@ -35,6 +41,7 @@ const Shape = z.object({
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
   whenFull: oneOf("drop", "hold").default("drop"),
+  stormLimit: z.array(stormLimit()).default([]),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   checkWindows: z.boolean().default(false),
@@ -52,6 +59,20 @@ function uplink() {
     const message = parseUplink(text);
     if (typeof message === "string") context.addIssue({ code: "custom", message });
   });
+}
+
+/** Limits of storm control: for one kind, or for all. */
+function stormLimit() {
+  return checked(
+    (text): Partial<StormLimits> | undefined => {
+      const [, word, value = ""] = /^(?:([a-z]+)=)?(\d{1,8}|off)$/.exec(text) ?? [];
+      const kinds = STORM_KINDS.filter((kind) => word === undefined || kind === word);
+      const limit = value === "off" ? value : Number(value);
+      if (kinds.length === 0 || limit === 0 || Number(limit) > MAX_STORM_LIMIT) return undefined;
+      return Object.fromEntries(kinds.map((kind) => [kind, limit]));
+    },
+    `takes 1 to ${MAX_STORM_LIMIT} or off, for one kind as KIND=N (${STORM_KINDS.join(", ")})`,
+  );
 }
 
 /** A host name in the form of a Host header, without a port. */
@@ -82,6 +103,10 @@ export function deviceCommand(): Command {
     .option("--queues <n>", "queue pairs that each NIC may have (8)")
     .option("--mtu <bytes>", `largest MTU that a NIC may have (${MAX_MTU})`)
     .option("--when-full <drop|hold>", "what happens to a frame whose receiver has no room (drop)")
+    .option(
+      "--storm-limit <[kind=]n|off...>",
+      `frames a second that a NIC may flood, of each kind (${STORM_KINDS.join(", ")}) or, with KIND=N, of one kind; an uplink may flood ten times as many; may be repeated (${DEFAULT_STORM_LIMIT})`,
+    )
     .option("--no-llq", "offer no device memory for ENA's low-latency queues")
     .option(
       "--device-option <key=value...>",
@@ -122,6 +147,7 @@ async function runDevice(options: Options): Promise<void> {
         name: options.segment,
         id: options.segmentId,
         whenFull: options.whenFull,
+        storm: Object.assign({}, ...options.stormLimit),
         uplinks: options.uplink,
       },
       capture: (start) => {

@@ -28,7 +28,6 @@ import { type HostOwner, LinkHost } from "./link-host.ts";
 import type { RoundTrips } from "./metrics.ts";
 import type { GuestHost, Nic, NicConfig, NicEvent, NicLevers } from "./nic.ts";
 import { DropReason } from "./switch/port.ts";
-import type { SpoofNotice } from "./switch/switch.ts";
 
 /** Services of the server for a connection. */
 export interface ConnectionOwner extends HostOwner {
@@ -340,13 +339,9 @@ export class Connection implements RingSource {
     return promise.finally(() => this.#clock.clear(late));
   }
 
-  /** Reports frames with another NIC's source address, to the frontend and in the log. */
-  spoofed({ mac, owner, frames }: SpoofNotice): void {
-    this.#host?.fault(
-      FaultSeverity.NOTE,
-      "MAC_SPOOF",
-      `${this.name} sent ${frames} frames with the source ${mac}, which is the address of ${owner}: dropped`,
-    );
+  /** Reports a broken rule of the segment, to the frontend and in the log. */
+  notice(code: string, text: string): void {
+    this.#host?.fault(FaultSeverity.NOTE, code, text);
   }
 
   /** Returns the NIC's status, or undefined before hello. */

@@ -16,6 +16,7 @@ import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
 import { DeviceServer } from "./server.ts";
+import { type StormLimits, stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
 
@@ -23,6 +24,7 @@ export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from 
 export type { CaptureRequest } from "./capture/capture.ts";
 export type { EnaOptions } from "./ena/options.ts";
 export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
+export type { StormKind, StormLimits } from "./switch/storm.ts";
 export type { XenOptions } from "./xen/options.ts";
 
 /** One Ethernet segment: a switch, with the uplinks that join it to other networks. */
@@ -33,6 +35,12 @@ export interface SegmentOptions {
   readonly id?: string | undefined;
   /** Policy for a frame whose receiver has no room. Default "drop". */
   readonly whenFull?: "drop" | "hold";
+  /**
+   * Frames a second that a NIC may flood, for each kind: broadcast, multicast and unknown (unicast to
+   * an address that the switch has not learned). "off" means no limit. Uplinks may flood ten times
+   * as many. Default 1000 of each kind.
+   */
+  readonly storm?: Partial<StormLimits> | undefined;
   /** Uplinks, each as SCHEME:NAME. Today only `tap:NAME`, an interface of the kernel. */
   readonly uplinks?: readonly string[];
 }
@@ -102,13 +110,14 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
       throw new TypeError(`segments: a device has one segment, not ${all.length}`);
     }
     const { name = "lan0", id, whenFull = "drop", uplinks = [] } = first;
+    const storm = stormLimits(first.storm);
     const parsed = uplinks.map((text) => {
       const uplink = parseUplink(text);
       if (typeof uplink === "string") throw new TypeError(`segment ${name}: uplinks ${uplink}`);
       return uplink;
     });
     const now = () => performance.now();
-    const segment = new Switch({ name, now, whenFull, ...(id === undefined ? {} : { id }) });
+    const segment = new Switch({ name, now, whenFull, storm, ...(id === undefined ? {} : { id }) });
     const device = new Device(options, segment);
     try {
       options.capture?.(device.capture);

@@ -24,7 +24,7 @@ import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
-import type { SpoofNotice, Switch } from "./switch/switch.ts";
+import type { PortNotice, Switch } from "./switch/switch.ts";
 import { createXenPersonality } from "./xen/index.ts";
 import { XenMachine } from "./xen/machine.ts";
 
@@ -80,7 +80,7 @@ export class DeviceServer implements ConnectionOwner {
       ena: (host) => createEnaNic(host, options.ena),
       xen: createXenPersonality(this.#machine, { ...options.xen, bridge: segment.name }),
     };
-    segment.onSpoof = (notice) => this.#spoofed(notice);
+    segment.onNotice = (notice) => this.#notice(notice);
     this.#nics = new Roster(segment, MAX_NICS);
     const captureLog = this.lines.of("capture");
     const segmentName = segment.name;
@@ -206,18 +206,10 @@ export class DeviceServer implements ConnectionOwner {
     this.#nics.remove(connection);
   }
 
-  #spoofed(notice: SpoofNotice): void {
-    const connection = this.#nics.get(notice.spoofer);
-    if (connection !== undefined) connection.spoofed(notice);
-    else {
-      const { spoofer, mac, owner, frames } = notice;
-      this.lines
-        .of("spoof")
-        .warn(
-          { port: spoofer },
-          `${frames} frames came from the uplink ${spoofer} with the source ${mac}, which is the address of ${owner}: dropped`,
-        );
-    }
+  #notice({ port, code, text }: PortNotice): void {
+    const connection = this.#nics.get(port);
+    if (connection !== undefined) connection.notice(code, text);
+    else this.lines.of(code).warn({ port, code }, text);
   }
 
   #tick(): void {

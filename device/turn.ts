@@ -18,7 +18,10 @@ const TURN = 256;
 
 /** A transmit queue. It works in order, and stops while it waits for bytes or for room. */
 export interface TurnQueue {
-  /** Sends packets worth up to `budget`. Returns the used budget, which may be a little more. */
+  /**
+   * Sends packets worth up to `budget`. Returns the used budget, which is more by at most the work
+   * of the last packet.
+   */
   run(budget: number): number;
   /** Called when the switch has room for the frame that this queue holds. */
   resume(): void;

@@ -91,7 +91,7 @@ export class TxQueue extends SubmissionQueue {
     this.#onReady = onReady;
   }
 
-  /** Sends up to `budget` packets. Returns their number: fewer if the ring is empty or waits. */
+  /** Sends packets worth up to `budget`. Returns their work: less if the ring is empty or waits. */
   run(budget: number): number {
     let done = 0;
     while (done < budget) {
@@ -116,6 +116,7 @@ export class TxQueue extends SubmissionQueue {
         this.#frame.keep();
         break;
       } else {
+        done += this.#port.work - 1;
         this.packets++;
         this.bytes += this.#frame.length;
         this.context.counters.txPackets++;

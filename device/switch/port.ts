@@ -13,6 +13,10 @@ export const DropReason = {
   MAC_LIMIT: "mac_limit",
   /** The source is the address of a NIC behind another port. */
   MAC_SPOOF: "mac_spoof",
+  /** The port floods more than its limit (storm.ts). */
+  STORM_BROADCAST: "storm_broadcast",
+  STORM_MULTICAST: "storm_multicast",
+  STORM_UNKNOWN: "storm_unknown",
   MALFORMED_OFFLOAD: "malformed_offload",
   RX_OVERRUN: "rx_overrun",
   LINK_BACKLOG: "link_backlog",
@@ -84,6 +88,8 @@ export interface SwitchPort {
   drop(reason: DropReason, direction: "in" | "out", frames?: number): void;
   /** Number of frames that the port accepted and has not counted as lost later. */
   readonly taken: number;
+  /** Work of the last `input`, in frames. A frame with many copies counts more than one. */
+  readonly work: number;
   /** Called when a frame refused with HELD may be tried again. */
   onReady: (() => void) | undefined;
   /** Detaches the port and forgets its addresses. Frames for them are flooded or dropped. */

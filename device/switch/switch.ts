@@ -36,12 +36,13 @@ import {
   type SegmentSink,
   segmentCount,
 } from "../../shared/net/segment.ts";
-import type { AddressEntry, SegmentStatus } from "../../shared/status/device-status.ts";
+import type { AddressEntry, Counts, SegmentStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 import { LeftPorts } from "./left-ports.ts";
 import { Learned, MacTable } from "./mac-table.ts";
 import { factsHold, takes } from "./offload.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
+import { StormControl, type StormLimits } from "./storm.ts";
 import type { PortTap, TapOfPort } from "./tap.ts";
 
 export interface SwitchOptions {
@@ -56,6 +57,8 @@ export interface SwitchOptions {
   readonly macsPerPort?: number;
   /** Whether a unicast frame for a port without room is dropped (default) or held. */
   readonly whenFull?: "drop" | "hold";
+  /** Limits of flooding. Default: none. */
+  readonly storm?: StormLimits;
 }
 
 /** The address table at one moment. Each entry is read when `entry` is called. */
@@ -66,23 +69,24 @@ export interface AddressTable {
   entry(key: number): AddressEntry | undefined;
 }
 
-/** Report, once a second, of a port that sent frames with the address of another port's NIC. */
-export interface SpoofNotice {
-  /** Name of the sending port; `owner` is the name of the port that owns the address. */
-  readonly spoofer: string;
-  readonly owner: string;
-  /** The address as text. If the sender used several, the last one. */
-  readonly mac: string;
-  /** Number of frames since the last notice. All of them were dropped. */
-  readonly frames: number;
+/** Report, once a second, of a port that broke a rule of the segment. Its frames were dropped. */
+export interface PortNotice {
+  /** Name of the port. */
+  readonly port: string;
+  readonly code: "MAC_SPOOF" | "STORM_LIMIT";
+  readonly text: string;
 }
+
+/** Copies of a flooded frame that are as much work as one frame. */
+const COPIES_OF_A_FRAME = 4;
 
 /** The switch's state of one port. */
 interface Plug {
   readonly port: Port;
   readonly number: number;
   readonly counters: PortCounters;
-  readonly handle: SwitchPort;
+  readonly handle: SwitchPort & { work: number };
+  readonly isUplink: boolean;
   /** Set while a capture runs. */
   tap: PortTap | undefined;
   attached: boolean;
@@ -90,6 +94,8 @@ interface Plug {
   spoofs: number;
   spoofHigh: number;
   spoofLow: number;
+  /** Undefined without a limit. */
+  readonly storm: StormControl | undefined;
   /** True if the port received frames since its last flush. */
   dirty: boolean;
   /** Ports whose frames were held because this port had no room. */
@@ -101,14 +107,16 @@ export class Switch {
   readonly id: string;
   readonly #now: () => number;
   readonly #hold: boolean;
+  readonly #storm: StormLimits | undefined;
   readonly #macs: MacTable;
   readonly #segmenter = new Segmenter();
   readonly #ether = new Uint8Array(ETHER_HEADER_BYTES);
 
   /** Ports by number. A freed number is used again. */
   readonly #plugs: (Plug | undefined)[] = [];
-  /** Number of ports in `#plugs`. */
+  /** Number of ports in `#plugs`, and number of uplinks among them. */
   #attached = 0;
+  #uplinks = 0;
   readonly #dirty: Plug[] = [];
   #dirtyCount = 0;
   /** Destinations of the current frame that don't accept it as it is. */
@@ -121,8 +129,8 @@ export class Switch {
   #roomLater: Plug[] = [];
   readonly #left = new LeftPorts();
   #tapOf: TapOfPort | undefined;
-  /** Called in `tick` for each port that sent frames with a spoofed source. */
-  onSpoof: ((notice: SpoofNotice) => void) | undefined;
+  /** Called in `tick` for each port that broke a rule of the segment. */
+  onNotice: ((notice: PortNotice) => void) | undefined;
   /** Number of frames passed to a handle after its port was detached. */
   #lateFrames = 0;
 
@@ -133,6 +141,7 @@ export class Switch {
     this.#now = () => Math.floor(options.now());
     this.#time = this.#now();
     this.#hold = options.whenFull === "hold";
+    this.#storm = options.storm;
     this.#macs = new MacTable({
       ageMs: (options.ageSeconds ?? 300) * 1000,
       perPort: options.macsPerPort ?? 1024,
@@ -155,22 +164,25 @@ export class Switch {
   }
 
   /**
-   * Attaches a port. `mac` is the address of the NIC behind the port. No other port may use that
-   * address as a source, and its table entry stays while the port is attached.
+   * Attaches a port. `mac` is the address of the NIC behind the port; an uplink has none. No other
+   * port may use that address as a source, and its table entry stays while the port is attached.
    */
   attach(port: Port, mac?: Uint8Array): SwitchPort {
     let number = this.#plugs.indexOf(undefined);
     if (number < 0) number = this.#plugs.length;
     const counters = new PortCounters();
+    const isUplink = mac === undefined;
     const plug: Plug = {
       port,
       number,
+      isUplink,
       counters,
       tap: this.#tapOf?.(port),
       attached: true,
       spoofs: 0,
       spoofHigh: 0,
       spoofLow: 0,
+      storm: this.#storm === undefined ? undefined : new StormControl(this.#storm, isUplink),
       dirty: false,
       waiters: [],
       handle: {
@@ -178,6 +190,7 @@ export class Switch {
         get taken() {
           return counters.out.frames - counters.lostOutFrames;
         },
+        work: 0,
         input: (frame) => this.#input(plug, frame),
         flush: () => this.#flush(),
         roomAgain: () => this.#wakeWaiters(plug),
@@ -190,25 +203,40 @@ export class Switch {
     };
     this.#plugs[number] = plug;
     this.#attached++;
-    if (mac !== undefined) this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
+    if (isUplink) this.#uplinks++;
+    else this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
   }
 
-  /** Reads the clock, removes old addresses and reports spoofing. Call it about once a second. */
+  /** Reads the clock, removes old addresses and reports notices. Call it about once a second. */
   tick(): void {
     this.#time = this.#now();
     this.#macs.sweep(this.#time);
-    for (const plug of this.#plugs)
-      if (plug !== undefined && plug.spoofs > 0) this.#tellSpoof(plug);
+    for (const plug of this.#plugs) {
+      if (plug === undefined) continue;
+      if (plug.spoofs > 0) this.#tellSpoof(plug);
+      if (plug.storm !== undefined) this.#tellStorm(plug, plug.storm);
+    }
   }
 
   #tellSpoof(plug: Plug): void {
-    const { spoofs: frames, spoofHigh, spoofLow } = plug;
+    const { spoofs, spoofHigh, spoofLow } = plug;
     plug.spoofs = 0;
     const number = this.#macs.lookup(spoofHigh, spoofLow, this.#time);
     const owner = this.#plugs[number]?.port.name ?? "";
+    const port = plug.port.name;
     const mac = formatMacParts(spoofHigh, spoofLow);
-    this.onSpoof?.({ spoofer: plug.port.name, owner, mac, frames });
+    const text = `${port} sent ${spoofs} frames with the source ${mac}, which is the address of ${owner}: dropped`;
+    this.onNotice?.({ port, code: "MAC_SPOOF", text });
+  }
+
+  #tellStorm(plug: Plug, storm: StormControl): void {
+    const port = plug.port.name;
+    for (const { kind, frames, limit } of storm.reports()) {
+      const what = kind === "unknown" ? "frames for unknown addresses" : `${kind} frames`;
+      const text = `${port} sent ${frames} ${what} above its limit of ${limit} a second: dropped`;
+      this.onNotice?.({ port, code: "STORM_LIMIT", text });
+    }
   }
 
   snapshot(): SegmentStatus {
@@ -224,6 +252,9 @@ export class Switch {
           ...plug.counters.snapshot(),
         })),
       left: this.#left.snapshot(),
+      storm: Object.fromEntries(
+        Object.entries(this.#storm ?? {}).filter(([, limit]) => limit !== "off"),
+      ) as Counts,
       addresses: this.#macs.size,
       learned: this.#plugs.reduce((sum, plug) => sum + this.#macs.learnedBy(plug?.number ?? -1), 0),
       macMoves: this.#macs.moves,
@@ -293,8 +324,10 @@ export class Switch {
       return this.#refuse(from, frame, DropReason.MAC_SPOOF);
     }
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
-    if (to === undefined && this.#attached === 1) {
-      return this.#refuse(from, frame, DropReason.NO_PORT);
+    if (to === undefined) {
+      if (this.#attached === 1) return this.#refuse(from, frame, DropReason.NO_PORT);
+      const reason = this.#amplifies ? from.storm?.refuse(high, low, this.#now()) : undefined;
+      if (reason !== undefined) return this.#refuse(from, frame, reason);
     }
     if (from.tap !== undefined) from.tap.entered(frame, undefined);
 
@@ -306,6 +339,7 @@ export class Switch {
         counters.frames++;
         counters.bytes += frame.length;
         counters.forwarded++;
+        from.handle.work = 1;
         this.#offer(to, frame);
       } else {
         const copies = this.#flood(from, frame);
@@ -313,6 +347,7 @@ export class Switch {
         counters.bytes += frame.length;
         counters.flooded++;
         counters.copies += copies;
+        from.handle.work = Math.ceil(copies / COPIES_OF_A_FRAME);
       }
       if (this.#lackingCount > 0) this.#fix(frame);
     } finally {
@@ -320,6 +355,11 @@ export class Switch {
     }
     if (this.#roomLater.length > 0) this.#wakeLater();
     return Verdict.DONE;
+  }
+
+  /** True unless a flood reaches one NIC only. Such a flood costs no more than unicast. */
+  get #amplifies(): boolean {
+    return this.#attached > 2 || this.#uplinks > 0;
   }
 
   #flood(from: Plug, frame: Frame): number {
@@ -428,6 +468,7 @@ export class Switch {
     counters.frames++;
     counters.bytes += frame.length;
     counters.dropped[reason]++;
+    from.handle.work = 1;
     if (from.tap !== undefined) from.tap.entered(frame, reason);
     return Verdict.DONE;
   }
@@ -472,6 +513,7 @@ export class Switch {
     plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
     this.#attached--;
+    if (plug.isUplink) this.#uplinks--;
     this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {

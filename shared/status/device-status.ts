@@ -74,6 +74,8 @@ const segment = z.object({
   id: text,
   ports: list(port),
   left: list(leftPort),
+  // Frames a second that a NIC may flood, by kind. A kind without a limit is absent.
+  storm: counts,
   // Number of entries of the address table, and number of learned ones among them.
   ...numbers("addresses", "learned"),
   ...numbers("macMoves", "macMovesDamped", "macsAged", "macTableFull", "lateFrames"),

@@ -9,6 +9,7 @@ import { DeviceProcess } from "../support/device-process.ts";
 import { broadcast, RawEna } from "../support/raw-ena.ts";
 import { column, RawFrontend } from "../support/raw-frontend.ts";
 import { RawXen } from "../support/raw-xen.ts";
+import { portOf } from "../support/status.ts";
 
 let device: DeviceProcess;
 afterEach(() => device.stop());
@@ -70,4 +71,24 @@ it("without options a device is the plain one", async () => {
   expect(await completionOrder(ena)).toEqual(Array.from({ length: 32 }, (_, id) => id));
   expect(await revision(device.port, "ena1")).toBe(0);
   await ena.raw.end();
+});
+
+it("attack-S10 --storm-limit changes one limit, or all", async () => {
+  device = await DeviceProcess.start("--storm-limit", "20", "multicast=off");
+  await RawEna.startWithQueues(device.port, "ena1");
+  const xen = await RawXen.start(device.port, "xen0");
+  const { ena, tx } = await RawEna.startWithQueues(device.port, "ena0");
+  const multicast = broadcast();
+  multicast[5] = 0xfe;
+  for (let i = 0; i < 50; i++) ena.transmit(tx, i % 2 === 0 ? broadcast() : multicast);
+  await ena.raw.until("the report", ([what, , code]) => what === "fault" && code === "STORM_LIMIT");
+  const status = await device.status();
+  expect(status.segment.storm).toEqual({ broadcast: 20, unknown: 20 });
+  const { in: into } = portOf(status, "ena0");
+  const { storm_broadcast: dropped = 0 } = into.dropped;
+  expect(dropped).toBeGreaterThan(0);
+  expect(into).toMatchObject({ frames: 50, flooded: 50 - dropped, copies: 2 * (50 - dropped) });
+  const metrics = await (await fetch(`${device.url}/metrics`)).text();
+  expect(metrics).toContain(`direction="in",reason="storm_broadcast"} ${dropped}`);
+  await xen.raw.end();
 });

@@ -210,6 +210,8 @@ export class FakeSwitchPort implements SwitchPort {
   }
 
   readonly taken = 0;
+  /** Work of each frame. */
+  work = 1;
 
   detach(): void {
     this.detached = true;

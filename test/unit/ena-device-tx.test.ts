@@ -157,6 +157,17 @@ test("a long queue is worked off in turns", async () => {
   expect(twin.completed(q).length).toBe(1000);
 });
 
+test("fault-B9 a frame with many copies counts as their work, and a turn has fewer of them", async () => {
+  const { host, twin, q, frames } = await rig();
+  host.switchPort.work = 64;
+  for (let i = 0; i < 12; i++) twin.postTx(q, i, twin.buffer(pattern(20)), 20);
+  twin.ring(q);
+  expect(frames.length).toBe(4);
+  for (let turn = 0; turn < 2; turn++) await settle();
+  expect(frames.length).toBe(12);
+  expect(twin.completed(q).length).toBe(12);
+});
+
 test("a packet whose last descriptor is not announced yet waits for it", async () => {
   const { host, twin, q, frames } = await rig();
   twin.postTx(q, 0, twin.buffer(pattern(100)), 100, "f");

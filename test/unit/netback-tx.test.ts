@@ -411,6 +411,21 @@ test("four queues share the turn, and a full ring is taken over several turns", 
   expect(guest.host.switchPort.frames.length).toBe(800);
 });
 
+test("fault-B9 a frame with many copies counts as their work, and a turn has fewer of them", async () => {
+  const guest = FakeGuest.connected();
+  const { frames } = guest.host.switchPort;
+  guest.host.switchPort.work = 64;
+  for (let i = 0; i < 12; i++) guest.post([{ bytes: pattern(60) }]);
+  // A packet that is lost has no copies.
+  guest.post([{ bytes: pattern(5) }]);
+  guest.queue().tx.publish();
+  guest.netback.batchEnd();
+  expect(frames.length).toBe(4);
+  for (let i = 0; i < 4; i++) await turn();
+  expect(frames.length).toBe(12);
+  expect(guest.sent().length).toBe(13);
+});
+
 test.each([
   ["as a driver cuts them are a packet each", 1448, 12],
   ["of segments of 8 bytes end the turn early", 8, 3],

@@ -5,7 +5,8 @@ import {
   type SwitchPort,
   Verdict,
 } from "../../device/switch/port.ts";
-import { type SpoofNotice, Switch } from "../../device/switch/switch.ts";
+import { type StormLimits, stormLimits } from "../../device/switch/storm.ts";
+import { type PortNotice, Switch } from "../../device/switch/switch.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import type { LeftPortStatus, PortStatus } from "../../shared/status/device-status.ts";
 import { type Built, buildPacket, frameOf, plainSum, pseudoHeader } from "../support/packets.ts";
@@ -49,12 +50,13 @@ const counts = (n: Net): number[] => n.ports.map((p) => p.got.length);
 
 /** A switch whose ports have NICs behind them: port i has the address 02:00:00:00:01:0i. */
 const own = (i: number): number[] => [2, 0, 0, 0, 1, i];
-function nicNet(count: number, options: { macsPerPort?: number } = {}): Net {
+function nicNet(count: number, options: { macsPerPort?: number; storm?: StormLimits } = {}): Net {
   const clock = { ms: 0 };
   const segment = new Switch({
     name: "s",
     now: () => clock.ms,
     macsPerPort: options.macsPerPort ?? 1024,
+    ...(options.storm === undefined ? {} : { storm: options.storm }),
   });
   const ports = Array.from({ length: count }, (_, i) => new TestPort(`p${i}`));
   const handles = ports.map((port, i) => segment.attach(port, Uint8Array.from(own(i))));
@@ -70,8 +72,8 @@ describe("the address of a NIC", () => {
   it("attack-S4, fault-I1 spoofed at 50 frames/s, its owner gets every frame that is sent to it", () => {
     const n = nicNet(3);
     const spoof = frame(BROADCAST, own(0));
-    const told: SpoofNotice[] = [];
-    n.segment.onSpoof = (notice) => told.push(notice);
+    const told: PortNotice[] = [];
+    n.segment.onNotice = (notice) => told.push(notice);
     const seconds = 20;
     for (let s = 0; s < seconds; s++) {
       for (let i = 0; i < 50; i++) {
@@ -84,7 +86,11 @@ describe("the address of a NIC", () => {
     expect(counts(n)).toEqual([50 * seconds, 0, 0]);
     expect(port(n, 2)["in"]).toMatchObject({ dropped: { mac_spoof: 50 * seconds } });
     expect(told).toHaveLength(seconds);
-    const notice = { spoofer: "p2", owner: "p0", mac: "02:00:00:00:01:00", frames: 50 };
+    const notice = {
+      port: "p2",
+      code: "MAC_SPOOF",
+      text: "p2 sent 50 frames with the source 02:00:00:00:01:00, which is the address of p0: dropped",
+    };
     expect([told[0], told.at(-1)]).toEqual([notice, notice]);
   });
 
@@ -147,6 +153,116 @@ describe("the address of a NIC", () => {
     }
     expect(late.map(({ to }) => to.got.length)).toEqual([100, 100]);
     expect(counts(n)).toEqual(before);
+  });
+});
+
+describe("storm control", () => {
+  const MULTICAST = [1, 0, 0x5e, 0, 0, 1];
+  const storm = stormLimits({ broadcast: 100, multicast: 200, unknown: 400 });
+  const kinds = [
+    ["broadcast", BROADCAST, 100],
+    ["multicast", MULTICAST, 200],
+    ["multicast", [255, 255, 255, 255, 255, 254], 200],
+    ["unknown", B, 400],
+  ] as const;
+
+  /** Sends `count` frames from port 0 within a second. Returns how many of them were flooded. */
+  const inASecond = (n: Net, count: number, destination: readonly number[]): number => {
+    const before = port(n, 0).in.flooded;
+    for (let i = 0; i < count; i++) {
+      n.handles[0]!.input(frame([...destination], own(0)));
+      n.clock.ms += 1000 / count;
+    }
+    return port(n, 0).in.flooded - before;
+  };
+
+  it.each(kinds)("attack-S10, fault-I7 limits %s to %s", (kind, destination, limit) => {
+    const n = nicNet(3, { storm });
+    // The first second has its own frames and those that the port saved up before.
+    expect(inASecond(n, 1000, destination)).toBeGreaterThanOrEqual(2 * limit - 1);
+    expect(inASecond(n, 1000, destination)).toBe(limit);
+    expect(inASecond(n, 1000, destination)).toBe(limit);
+    const { frames, flooded, copies, dropped } = port(n, 0).in;
+    expect(dropped).toEqual({ [`storm_${kind}`]: 3000 - flooded });
+    expect([frames, copies]).toEqual([3000, 2 * flooded]);
+    expect(counts(n)).toEqual([0, flooded, flooded]);
+  });
+
+  it("passes a second's worth at once, and again after a second of silence", () => {
+    const n = nicNet(3, { storm });
+    const burst = (): number => {
+      const before = counts(n)[1]!;
+      for (let i = 0; i < 1000; i++) n.handles[0]!.input(frame(BROADCAST, own(0)));
+      return counts(n)[1]! - before;
+    };
+    expect([burst(), burst()]).toEqual([100, 0]);
+    n.clock.ms += 500;
+    expect(burst()).toBe(50);
+    n.clock.ms += 1000;
+    expect(burst()).toBe(100);
+    n.clock.ms += 1e9;
+    expect(burst()).toBe(100);
+  });
+
+  it("limits each kind and each port apart, and unicast to a known address never", () => {
+    const n = nicNet(3, { storm });
+    inASecond(n, 1000, BROADCAST);
+    expect(inASecond(n, 100, MULTICAST)).toBe(100);
+    n.handles[1]!.input(frame(BROADCAST, own(1)));
+    for (let i = 0; i < 5000; i++) n.handles[0]!.input(frame(own(2), own(0)));
+    expect(port(n, 1).in).toMatchObject({ flooded: 1, dropped: {} });
+    expect(port(n, 0).in).toMatchObject({ forwarded: 5000 });
+  });
+
+  it("lets an uplink flood ten times as many", () => {
+    const n = nicNet(1, { storm });
+    const uplink = n.segment.attach(new TestPort("uplink"));
+    for (let i = 0; i < 5000; i++) uplink.input(frame(BROADCAST, A));
+    expect(counts(n)).toEqual([1000]);
+  });
+
+  it("does not limit a flood that one NIC receives: it costs no more than unicast", () => {
+    const n = nicNet(2, { storm });
+    expect(inASecond(n, 5000, BROADCAST)).toBe(5000);
+    n.segment.attach(new TestPort("uplink"));
+    expect(inASecond(n, 5000, BROADCAST)).toBeLessThan(201);
+    const alone = nicNet(1, { storm });
+    alone.segment.attach(new TestPort("uplink"));
+    expect(inASecond(alone, 5000, BROADCAST)).toBeLessThan(201);
+  });
+
+  it("is named once a second, with the kind, the limit and the number of frames", () => {
+    const n = nicNet(3, { storm });
+    const told: PortNotice[] = [];
+    n.segment.onNotice = (notice) => told.push(notice);
+    for (let i = 0; i < 150; i++) n.handles[0]!.input(frame(BROADCAST, own(0)));
+    for (let i = 0; i < 401; i++) n.handles[0]!.input(frame(B, own(0)));
+    n.segment.tick();
+    n.segment.tick();
+    expect(told).toEqual(
+      [
+        "p0 sent 50 broadcast frames above its limit of 100 a second: dropped",
+        "p0 sent 1 frames for unknown addresses above its limit of 400 a second: dropped",
+      ].map((text) => ({ port: "p0", code: "STORM_LIMIT", text })),
+    );
+  });
+
+  it("can be off for a kind, and has a default for the others", () => {
+    const n = nicNet(3, { storm: stormLimits({ multicast: "off" }) });
+    expect(inASecond(n, 5000, MULTICAST)).toBe(5000);
+    expect(n.segment.snapshot().storm).toEqual({ broadcast: 1000, unknown: 1000 });
+    expect(() => stormLimits({ unknown: 0 })).toThrow("unknown is 0");
+    expect(() => stormLimits({ broadcast: Number.NaN })).toThrow("broadcast is NaN");
+  });
+
+  it("a flooded frame is as much work as its copies", () => {
+    const n = nicNet(41);
+    n.handles[0]!.input(frame(BROADCAST, own(0)));
+    expect(n.handles[0]!.work).toBe(10);
+    n.handles[0]!.input(frame(own(1), own(0)));
+    expect(n.handles[0]!.work).toBe(1);
+    n.handles[1]!.input(frame(BROADCAST, [1, 0, 0, 0, 0, 0]));
+    expect(n.handles[1]!.work).toBe(1);
   });
 });
 

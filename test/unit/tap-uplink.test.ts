@@ -20,6 +20,7 @@ class OnePlug {
   readonly switchPort: SwitchPort = {
     onReady: undefined,
     taken: 0,
+    work: 1,
     input: (frame) => {
       if (this.room === 0) return Verdict.HELD;
       this.room--;

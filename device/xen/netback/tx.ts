@@ -53,6 +53,8 @@ export class TxQueue {
   #lost = "";
   #reason: DropReason = DropReason.TX_MALFORMED;
   #status: NetifStatus = NetifStatus.OKAY;
+  /** Work of the current packet's copies beyond that of the packet. */
+  #floodWork = 0;
 
   constructor(vif: Netback, index: QueueId, ring: BackRing) {
     this.#vif = vif;
@@ -76,7 +78,7 @@ export class TxQueue {
    */
   run(budget: number): number {
     let done = 0;
-    while (done < budget && this.#advance()) done += this.#packet.work;
+    while (done < budget && this.#advance()) done += this.#packet.work + this.#floodWork;
     return done;
   }
 
@@ -117,6 +119,7 @@ export class TxQueue {
       return false;
     }
     ring.consume(packet.slots + packet.extras);
+    this.#floodWork = 0;
     this.#lost = "";
     this.#status = NetifStatus.OKAY;
     return true;
@@ -190,6 +193,7 @@ export class TxQueue {
         this.#pin();
         return false;
       }
+      this.#floodWork = port.work - 1;
       this.#counts.packets++;
       this.#counts.bytes += frame.length;
     }

@@ -1,0 +1,104 @@
+/**
+ * Storm control: limits the frames that one port may flood, for each kind apart.
+ *
+ *   kind        destination                         reason of the drop
+ *   broadcast   ff:ff:ff:ff:ff:ff                   storm_broadcast
+ *   multicast   any other group                     storm_multicast
+ *   unknown     an address that is in no table      storm_unknown
+ *
+ * A port may flood the frames of one second at once. After that, each frame needs its share of a
+ * second. (Hyper-V's StormLimit counts like this, too.) One number describes the state of a kind:
+ * the time at which all accepted frames have had their share.
+ *
+ * The default limit is twice the default of FortiSwitch (500 frames a second), so that a scan of a
+ * /22 by ARP passes. Other vendors leave the control off (Cisco, Hyper-V, NSX-T) or limit a port to
+ * 80 % of its line (Juniper). Neither would help here: a NIC has no line rate, and the copies of one
+ * port's broadcasts can occupy the thread of all ports. An uplink stands for many hosts, so its
+ * limits are ten times as high.
+ */
+import { isGroup } from "../../shared/net/ethernet.ts";
+import { DropReason } from "./port.ts";
+
+export const STORM_KINDS = ["broadcast", "multicast", "unknown"] as const;
+export type StormKind = (typeof STORM_KINDS)[number];
+
+/** Frames a second that a NIC may flood, for each kind; "off" for no limit. */
+export type StormLimits = Readonly<Record<StormKind, number | "off">>;
+
+/** Default limit of each kind, in frames a second. */
+export const DEFAULT_STORM_LIMIT = 1000;
+/** Largest limit that can be set, in frames a second. */
+export const MAX_STORM_LIMIT = 10_000_000;
+const UPLINK_FACTOR = 10;
+const BURST_MS = 1000;
+
+const REASONS = [
+  DropReason.STORM_BROADCAST,
+  DropReason.STORM_MULTICAST,
+  DropReason.STORM_UNKNOWN,
+] as const;
+
+/** Returns the default limits, changed by `changes`. Throws a TypeError for an impossible limit. */
+export function stormLimits(changes: Partial<StormLimits> = {}): StormLimits {
+  const all = DEFAULT_STORM_LIMIT;
+  const limits: StormLimits = { broadcast: all, multicast: all, unknown: all, ...changes };
+  for (const kind of STORM_KINDS) {
+    const limit = limits[kind];
+    if (limit === "off" || (limit >= 1 && limit <= MAX_STORM_LIMIT)) continue;
+    throw new TypeError(`storm: ${kind} is ${limit}; it can be 1 to ${MAX_STORM_LIMIT} or "off"`);
+  }
+  return limits;
+}
+
+/** Frames above the limit since the last report. */
+export interface StormReport {
+  readonly kind: StormKind;
+  readonly frames: number;
+  /** Frames a second. */
+  readonly limit: number;
+}
+
+/** The storm control of one port. */
+export class StormControl {
+  /** Share (ms) of one frame, by kind; 0 without a limit. */
+  readonly #shares: Float64Array;
+  /** Time (ms) at which all accepted frames have had their share, by kind. */
+  readonly #paid = new Float64Array(STORM_KINDS.length);
+  /** Frames refused since the last report, by kind. */
+  readonly #refused = new Float64Array(STORM_KINDS.length);
+
+  constructor(limits: StormLimits, isUplink: boolean) {
+    const factor = isUplink ? UPLINK_FACTOR : 1;
+    this.#shares = Float64Array.from(STORM_KINDS, (kind) => {
+      const limit = limits[kind];
+      return limit === "off" ? 0 : 1000 / (limit * factor);
+    });
+  }
+
+  /**
+   * Counts a frame that would be flooded. Returns the reason for its drop if the port is above its
+   * limit. `high` and `low` are the destination; `now` is in ms.
+   */
+  refuse(high: number, low: number, now: number): DropReason | undefined {
+    const kind = !isGroup(high) ? 2 : high === 0xffff && low === -1 ? 0 : 1;
+    const share = this.#shares[kind]!;
+    const paid = Math.max(this.#paid[kind]!, now) + share;
+    if (share !== 0 && paid - now > BURST_MS) {
+      this.#refused[kind]!++;
+      return REASONS[kind];
+    }
+    this.#paid[kind] = paid;
+    return undefined;
+  }
+
+  /** Returns the kinds with frames above the limit since the last call. */
+  reports(): StormReport[] {
+    const reports: StormReport[] = [];
+    for (const [i, kind] of STORM_KINDS.entries()) {
+      const frames = this.#refused[i]!;
+      if (frames > 0) reports.push({ kind, frames, limit: Math.round(1000 / this.#shares[i]!) });
+      this.#refused[i] = 0;
+    }
+    return reports;
+  }
+}
