@@ -9,28 +9,31 @@ import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { captureVariants } from "./capture.ts";
 import { writerVariants } from "./capture-writer.ts";
-import { httpAttacks } from "./http-attack.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
+import { neighbourVariants } from "./neighbours.ts";
 import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
 import { measureRing, type RingOptions } from "./ring.ts";
 import { candidates } from "./segment.ts";
 import { PARTS, runTap } from "./tap.ts";
-import { runAll, type Variant } from "./variant.ts";
+import { BASE, runAll, type Variant } from "./variant.ts";
 
-const GROUPS = [...["limit", "ring", "netmap", "capture", "capture-writer", "xen", "tap"]] as const;
+/** Groups that run when none is named. */
+const USUAL = ["limit", "ring", "netmap", "capture", "capture-writer", "xen", "tap"] as const;
+const GROUPS = [...USUAL, "neighbours", "http"] as const;
 
-const HELP = `npm run bench                           everything
-npm run bench -- tap                    one group: ${GROUPS.join(" ")}
+const HELP = `npm run bench                           ${USUAL.join(" ")}
+npm run bench -- tap                    one group
 npm run bench -- tap/ena ring/60        single rows
 npm run bench -- tap --base ../before   the same with another built checkout in turns
-npm run bench -- http                   what a stranger at the HTTP side costs the NICs
+npm run bench -- neighbours http        an honest pair beside each flood
 
   --base DIR      root folder of another built checkout of this project
   --rounds N      repetitions of everything, in turns (3)
   --seconds N     length of one measurement (2)
   --slices N      measurements of each row of group tap in one round, in turns (2)
   --parts PARTS   of group tap, with commas: ${PARTS.join(",")}
+  --nice N        niceness of the attackers in groups neighbours and http (15)
   --ring-size N   entries of each receive ring in ring to ring and netmap (4096, the driver's)
   --zero-mask     mask with the zero key, in the limit and in the product
   --json FILE     also writes all figures to FILE
@@ -42,13 +45,16 @@ function positive(text: string, option: string): number {
   return value;
 }
 
+const talk = (text: string) => process.stderr.write(`${text}\n`);
+
 interface Options {
-  /** Names of groups and of single rows; empty for everything. */
+  /** Names of groups and of single rows. */
   readonly wanted: readonly string[];
   readonly base: string | undefined;
   readonly reps: number;
   readonly seconds: number;
   readonly slices: number;
+  readonly nice: number;
   readonly parts: ReadonlySet<string>;
   readonly ringSize: number;
   readonly zeroMask: boolean;
@@ -74,6 +80,7 @@ function readOptions(): Options {
       rounds: { type: "string", default: "3" },
       seconds: { type: "string", default: "2" },
       slices: { type: "string", default: "2" },
+      nice: { type: "string", default: "15" },
       parts: { type: "string", default: PARTS.join(",") },
       "ring-size": { type: "string", default: "4096" },
       "zero-mask": { type: "boolean", default: false },
@@ -86,11 +93,12 @@ function readOptions(): Options {
     process.exit(0);
   }
   return {
-    wanted: positionals,
+    wanted: positionals.length === 0 ? USUAL : positionals,
     base: values.base === undefined ? undefined : resolve(values.base),
     reps: Math.ceil(positive(values.rounds, "--rounds")),
     seconds: positive(values.seconds, "--seconds"),
     slices: Math.ceil(positive(values.slices, "--slices")),
+    nice: Number(values.nice),
     parts: namesOf(values.parts, "--parts", PARTS),
     ringSize: positive(values["ring-size"], "--ring-size"),
     zeroMask: values["zero-mask"],
@@ -98,7 +106,7 @@ function readOptions(): Options {
   };
 }
 
-function allVariants({ base, seconds, zeroMask, ringSize }: Options): Variant[] {
+function allVariants({ base, seconds, nice, zeroMask, ringSize }: Options): Variant[] {
   const variants: Variant[] = [];
   for (const frameBytes of FRAME_SIZES) {
     for (const copy of [false, true]) {
@@ -120,7 +128,7 @@ function allVariants({ base, seconds, zeroMask, ringSize }: Options): Variant[] 
     ) => {
       for (const tree of base === undefined ? [undefined] : [undefined, base]) {
         variants.push({
-          name: `${tree === undefined ? "" : "base-"}${name}/${frameBytes}`,
+          name: `${tree === undefined ? "" : BASE}${name}/${frameBytes}`,
           group,
           run: () => measureRing({ ...shared, ...rest, tree }),
         });
@@ -140,33 +148,30 @@ function allVariants({ base, seconds, zeroMask, ringSize }: Options): Variant[] 
 
   variants.push(...captureVariants(FRAME_SIZES, { seconds, zeroMask, ringSize }));
   variants.push(...writerVariants(seconds));
+  for (const tree of base === undefined ? [undefined] : [undefined, base]) {
+    variants.push(...neighbourVariants({ seconds, nice, tree, talk }));
+  }
   return variants;
 }
 
 /** A row is wanted by the name of its group or by its own, which also selects its base. */
 function wants({ wanted }: Options, group: string, name: string): boolean {
-  const own = name.replace("base-", "");
-  return wanted.length === 0 || [group, name, own].some((word) => wanted.includes(word));
+  const own = name.replace(BASE, "");
+  return [group, name, own].some((word) => wanted.includes(word));
 }
 
 async function main(): Promise<void> {
   const options = readOptions();
   const machine = describeMachine();
-  const talk = (text: string) => process.stderr.write(`${text}\n`);
-
   const all = allVariants(options);
   const taps = candidates(options);
-  const known = [
-    ...GROUPS,
-    ...all.map(({ name }) => name),
-    ...taps.map(({ name }) => `tap/${name}`),
-  ];
+  const known = [...GROUPS, ...all.map(({ name }) => name), ...taps.map(({ name }) => name)];
   const unknown = options.wanted.find((name) => !known.includes(name));
   if (unknown !== undefined) throw new TypeError(`no group or row is called "${unknown}"`);
 
   const variants = all.filter(({ group, name }) => wants(options, group, name));
   const outcomes = new Map(await runAll(variants, options.reps, talk));
-  const chosen = taps.filter(({ name }) => wants(options, "tap", `tap/${name}`));
+  const chosen = taps.filter(({ name }) => wants(options, "tap", name));
   const reason = whyNoNamespaces();
   if (reason !== undefined && chosen.length > 0) talk(`without tap: ${reason}`);
   else {
@@ -184,9 +189,7 @@ async function main(): Promise<void> {
 }
 
 try {
-  const [group, ...args] = process.argv.slice(2);
-  if (group === "http") await httpAttacks(args);
-  else await main();
+  await main();
 } catch (error) {
   if (!(error instanceof TypeError)) throw error;
   process.stderr.write(`${error.message}\n${HELP}`);

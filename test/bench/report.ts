@@ -4,7 +4,7 @@ import { WRITER_MODES, WRITER_SIZES, writerName } from "./capture-writer.ts";
 import { BATCHES } from "./limit.ts";
 import type { Machine } from "./machine.ts";
 import type { Samples } from "./stats.ts";
-import type { Outcomes } from "./variant.ts";
+import { BASE, type Outcomes } from "./variant.ts";
 
 export const FRAME_SIZES = [60, 1514] as const;
 
@@ -57,7 +57,6 @@ const TAP_RATIOS: readonly (readonly [peer: string, ...metrics: string[]])[] = [
     ...["udpFramesPerSecond", "udpCpuSecondsPerMFrames"],
   ],
 ];
-const BASE = "base-";
 
 /** Samples by name, such as "tap/ena / tap/vde2 pingP50Us". */
 function ratiosOf(outcomes: Outcomes): Map<string, Samples> {
@@ -96,17 +95,14 @@ function ratiosOf(outcomes: Outcomes): Map<string, Samples> {
       put(of(mode), of("copy"), "framesPerSecond", name);
     }
   }
-  for (const candidate of ["ena", "xen", "base-ena", "base-xen", "floor-node", "floor-c"]) {
+  for (const candidate of ["ena", "xen", "floor-node", "floor-c"]) {
     for (const [peer, ...metrics] of TAP_RATIOS) {
       if (peer === candidate) continue;
       for (const metric of metrics) put(`tap/${candidate}`, `tap/${peer}`, metric);
     }
   }
   for (const [name, { samples }] of outcomes) {
-    const at = name.lastIndexOf("/") + 1;
-    const base = name.startsWith("tap/") ? `tap/${BASE}${name.slice(at)}` : BASE + name;
-    if (!outcomes.has(base)) continue;
-    for (const metric of samples.keys()) put(name, base, metric);
+    for (const metric of samples.keys()) put(name, BASE + name, metric);
   }
   return ratios;
 }

@@ -11,6 +11,7 @@ import { type DriverName, Lab, TAP } from "../support/lab.ts";
 import { joinByVeth, Namespace } from "../support/netns.ts";
 import { type Child, eventually, NODE, ROOT, run, start } from "../support/process.ts";
 import { withDescendants } from "./processor.ts";
+import { BASE } from "./variant.ts";
 
 /** Two namespaces that reach each other at these addresses. */
 export interface Segment extends AsyncDisposable {
@@ -25,6 +26,7 @@ export interface Segment extends AsyncDisposable {
 
 /** A way to join two kernels. */
 export interface Candidate {
+  /** Its row: `tap/vde2`. */
   readonly name: string;
   /** Why this machine does not have it: a sentence in parentheses. */
   readonly missing?: string | undefined;
@@ -230,19 +232,19 @@ const DRIVERS: readonly DriverName[] = ["ena", "xen"];
 /** The product first, then the base, the floors and the peers. */
 export function candidates({ zeroMask, base }: CandidateOptions): Candidate[] {
   return [
-    ...DRIVERS.map((driver) => ({ name: driver, open: () => product(driver, zeroMask) })),
+    ...DRIVERS.map((driver) => ({ name: `tap/${driver}`, open: () => product(driver, zeroMask) })),
     ...(base === undefined ? [] : DRIVERS).map((driver) => ({
-      name: `base-${driver}`,
+      name: `${BASE}tap/${driver}`,
       open: () => product(driver, zeroMask, base),
     })),
     {
-      name: "floor-node",
+      name: "tap/floor-node",
       open: () => floor(async () => [NODE, "--no-warnings", "test/bench/floor-worker.ts"]),
     },
-    { name: "floor-c", missing: missingProgram("cc"), open: () => floor(compiledFloor) },
-    { name: "vde2", missing: missingProgram("vde_switch", "vde_plug2tap"), open: vde2 },
-    { name: "vtun", missing: missingProgram("vtund", "ss"), open: vtun },
-    { name: "openvpn", missing: missingProgram("openvpn"), open: openvpn },
-    { name: "veth", open: veth },
+    { name: "tap/floor-c", missing: missingProgram("cc"), open: () => floor(compiledFloor) },
+    { name: "tap/vde2", missing: missingProgram("vde_switch", "vde_plug2tap"), open: vde2 },
+    { name: "tap/vtun", missing: missingProgram("vtund", "ss"), open: vtun },
+    { name: "tap/openvpn", missing: missingProgram("openvpn"), open: openvpn },
+    { name: "tap/veth", open: veth },
   ];
 }

@@ -152,11 +152,11 @@ export async function runTap(
   options: TapOptions,
   progress: (text: string) => void,
 ): Promise<Outcomes> {
-  const outcomes = new Map(list.map(({ name }) => [`tap/${name}`, new Outcome()]));
+  const outcomes = new Map(list.map(({ name }) => [name, new Outcome()]));
   for (const { name, missing } of list) {
-    if (missing !== undefined) outcomes.get(`tap/${name}`)!.failure = `not installed ${missing}`;
+    if (missing !== undefined) outcomes.get(name)!.failure = `not installed ${missing}`;
   }
-  for (let round = 0; round < options.rounds; round++) {
+  for (let round = 0; list.length > 0 && round < options.rounds; round++) {
     await oneRound(list, outcomes, options, round, progress);
   }
   return outcomes;
@@ -180,7 +180,7 @@ async function oneRound(
   };
   const running: Running[] = [];
   for (const { name, open } of list) {
-    const outcome = outcomes.get(`tap/${name}`)!;
+    const outcome = outcomes.get(name)!;
     await attempt(outcome, "start", async () => {
       running.push({ name, segment: stack.use(await open()), outcome });
     });

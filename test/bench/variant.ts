@@ -1,6 +1,9 @@
 /** A variant is one kind of run; each repetition runs in fresh processes. */
 import { ratioOf, Samples } from "./stats.ts";
 
+/** Prefix of the rows of the other checkout, which `--base` names. */
+export const BASE = "base:";
+
 /** Values by metric name; the names carry the unit. */
 export type Measured = Readonly<Record<string, number>>;
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { cpuNsOf, rssBytesOf, switchesOf } from "../bench/processor.ts";
 import { quantile, ratioOf, Samples } from "../bench/stats.ts";
+import { longestTurnMs } from "../bench/turns.ts";
 
 describe("statistics of the bench", () => {
   test("a quantile lies between its neighbours, and none is NaN", () => {
@@ -19,6 +20,14 @@ describe("statistics of the bench", () => {
     expect(ratioOf(new Samples([10, 20]), new Samples([5])).count).toBe(0);
     expect(ratioOf(undefined, new Samples([5])).count).toBe(0);
   });
+});
+
+test("the longest turn is that of any thread, within the time of the flood", () => {
+  const main = "1000 2.50\n1100 90.00\n1200 7.25\n";
+  const worker = "1150 3.00\n1250 12.00\n";
+  expect(longestTurnMs([main, worker], 1120, 1300)).toBe(12);
+  expect(longestTurnMs([main, worker], 1120, 1210)).toBe(7.25);
+  expect(longestTurnMs([""], 0, 9999)).toBe(0);
 });
 
 describe("what /proc says", () => {
