@@ -13,6 +13,7 @@
  * Source: https://prometheus.io/docs/instrumenting/exposition_formats/
  */
 import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
+import { Slices } from "../shared/slices.ts";
 import type {
   Counts,
   DeviceStatus,
@@ -32,8 +33,6 @@ export interface MetricsText {
   readonly text: string;
 }
 
-/** Longest time (ms) of work before other events of the process have their turn. */
-const SLICE_MS = 5;
 /** Most characters of a label that a frontend chose. */
 const MAX_LABEL_CHARS = 64;
 
@@ -367,14 +366,3 @@ const labelTexts = (labels: Labels): string =>
   Object.entries(labels)
     .map(([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (c) => ESCAPES[c]!)}"`)
     .join(",");
-
-/** Lets other events run after each SLICE_MS of work. */
-class Slices {
-  #since = performance.now();
-
-  async turn(): Promise<void> {
-    if (performance.now() - this.#since < SLICE_MS) return;
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#since = performance.now();
-  }
-}

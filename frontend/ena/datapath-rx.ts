@@ -9,12 +9,14 @@ import { Capability } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, RX_CDESC_SIZE, rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { advance, slotOf } from "../../shared/ring/index16.ts";
+import { Slices } from "../../shared/slices.ts";
 import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
 import { NO_CLUSTER } from "../net/clusters.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
+import type { Com } from "./control.ts";
 import { allocRxSlot, returnRxSlot, rxRoom } from "./netmap-rx-slots.ts";
 import { RxOwner, type RxRing } from "./rings.ts";
 
@@ -22,6 +24,8 @@ import { RxOwner, type RxRing } from "./rings.ts";
 const RX_DESC_BUDGET = 256;
 const REFILL_DIVIDER = 8;
 const REFILL_THRESHOLD = 256;
+/** Buffers of a slice of the first fill. */
+const FILL_SLICE = 512;
 
 /** Errors that `rxPkt` returns instead of a number of descriptors. */
 export const RxError = { TOO_MANY: -1, MALFORMED: -2, BAD_REQ_ID: -3 } as const;
@@ -285,13 +289,20 @@ export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number 
 
 /**
  * ena_refill_all_rx_bufs: does the first fill. One descriptor always stays empty. A netmap ring
- * posts only slots without unread frames.
+ * posts only slots without unread frames. Other work has its turn between two slices of a fill.
+ * Rejects with Abandoned.
  */
-export function refillAllRxBufs(adapter: Adapter): void {
+export async function refillAllRxBufs(adapter: Adapter, com: Com): Promise<void> {
+  const slices = new Slices();
   for (const { rx } of adapter.queues) {
     const inNetmap = adapter.netmap?.hasRxRing(rx.qid) === true;
     const wanted = inNetmap ? rxRoom(adapter, rx) : rx.size - 1;
-    const got = refillRxBufs(adapter, rx, wanted);
+    let got = 0;
+    for (let more = wanted; more > 0 && got < wanted; got += more) {
+      more = refillRxBufs(adapter, rx, Math.min(FILL_SLICE, wanted - got));
+      await slices.turn();
+      com.check();
+    }
     if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");
   }
 }

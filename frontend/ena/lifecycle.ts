@@ -288,7 +288,7 @@ async function upComplete(adapter: Adapter, com: Com): Promise<void> {
   }
   await com.setMtu(adapter.ifnet.mtu);
   com.check();
-  refillAllRxBufs(adapter);
+  await refillAllRxBufs(adapter, com);
 }
 
 /** ena_down. Needs the lock. A pending reset comes first, to stop the writes of the device. */

@@ -5,6 +5,7 @@
  */
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { queueId } from "../../shared/net/frame.ts";
+import { Slices } from "../../shared/slices.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
 import { ClusterPool } from "../net/clusters.ts";
@@ -88,7 +89,7 @@ async function createQueues(
 ): Promise<void> {
   const created: (TxRing | RxRing)[] = [];
   try {
-    setupRings(adapter, com, txSize, rxSize);
+    await setupRings(adapter, com, txSize, rxSize);
     for (const ring of ringsOf(adapter)) {
       await createOne(com, ring);
       created.push(ring);
@@ -120,12 +121,19 @@ export async function destroyQueues(com: Com, rings: readonly (TxRing | RxRing)[
   for (const { direction, sq, cq } of rings) await com.destroyQueue(direction, sq.idx, cq.idx);
 }
 
-function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number): void {
+/** Sets up the rings of every queue. Other work has its turn between two queues. */
+async function setupRings(
+  adapter: Adapter,
+  com: Com,
+  txSize: number,
+  rxSize: number,
+): Promise<void> {
   const { space, pci, name } = adapter.ctx;
   const { txMaps, rxMaps } = adapter;
   if (adapter.queues.length > 0) throw new Error("ena: rings are set up already");
   if (txMaps === undefined || rxMaps === undefined) throw new Error("ena: rings before tags");
   setupPool(adapter, rxSize);
+  const slices = new Slices();
   for (let i = 0; i < adapter.numQueues; i++) {
     const qid = queueId(i);
     adapter.txStats[qid] ??= new TxStats();
@@ -159,6 +167,8 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
       for (const step of undo.reverse()) step();
       throw error;
     }
+    await slices.turn();
+    com.check();
   }
   const { netmap } = adapter;
   for (const { tx, rx } of adapter.queues) {

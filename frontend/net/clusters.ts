@@ -4,14 +4,18 @@
  *
  *   slab   | cluster 0 | line | cluster 1 | line | ...      CLUSTERS clusters
  *
+ * A slab is large. The system then gives it a page only when a cluster in that page is written, so a
+ * buffer that waits in a ring costs no memory before its first frame. (Node takes smaller slabs from
+ * malloc's heap and clears them, which writes every page.)
+ *
  * Both clusters and mbufs are used last in, first out: the last ones are still in the cache. A
  * cluster begins a cache line after the end of the one before it, because clusters at multiples of
  * a page would all share a few sets of the cache.
  */
 import { Mbuf } from "./mbuf.ts";
 
-/** Clusters of a slab: a power of two. */
-const SLAB_SHIFT = 6;
+/** Clusters of a slab: a power of two. They are more than 32 MiB. */
+const SLAB_SHIFT = 14;
 const CLUSTERS = 1 << SLAB_SHIFT;
 const LINE_BYTES = 64;
 /** Stands for no cluster. */
@@ -46,7 +50,8 @@ export class ClusterPool {
     this.inUse++;
     if (this.#freeCount > 0) return this.#free[--this.#freeCount]!;
     if ((this.#made & (CLUSTERS - 1)) === 0) {
-      this.#slabs.push(new Uint8Array(CLUSTERS * this.#stride));
+      const clusters = Math.min(CLUSTERS, this.limit - this.#made);
+      this.#slabs.push(new Uint8Array(clusters * this.#stride));
     }
     return this.#made++;
   }

@@ -15,6 +15,7 @@ import { TxOffload } from "../../shared/ena/features.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { settle } from "../support/fake-host.ts";
 import { arrive, arriving, bytesOf, frame, payload } from "../support/nic-frames.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
 import { EnaPair, type EnaPairOptions } from "../support/pair.ts";
@@ -78,6 +79,36 @@ function counted(pair: EnaPair, ring: "tx_ring" | "rx_ring"): Record<string, num
 
 const unmasks = (pair: EnaPair): number =>
   pair.counter("queue0", "tx_ring", "unmask_interrupt_num");
+
+test("case-W8 the first fill goes in slices, and other events have their turn in between", async () => {
+  const pair = new EnaPair({ queues: 2, driver: { rxRingSize: 4096 } });
+  await pair.attach();
+  let ms = 0;
+  const now = vi.spyOn(performance, "now").mockImplementation(() => (ms += 100));
+  // Doorbells of the Rx rings that were rung in one turn of the event loop, by value.
+  const turns: number[][] = [];
+  const up = pair.driver.up();
+  let isUp = false;
+  void up.then(() => {
+    isUp = true;
+  });
+  while (!isUp) {
+    pair.pump();
+    await settle();
+    const rung = pair.sent
+      .splice(0)
+      .flatMap((act) =>
+        act.kind === "mmio_write" && [0x1008, 0x100c].includes(act.address)
+          ? Buffer.from(act.bytes).readUInt32LE()
+          : [],
+      );
+    if (rung.length > 0) turns.push(rung);
+  }
+  now.mockRestore();
+  const fill = [512, 1024, 1536, 2048, 2560, 3072, 3584, 4095];
+  expect(turns.flat()).toEqual([...fill, ...fill]);
+  expect(Math.max(...turns.map((turn) => turn.length))).toBe(1);
+});
 
 describe("one packet", () => {
   test("out of host memory: bytes, descriptor, doorbell; its completion unmasks", async () => {

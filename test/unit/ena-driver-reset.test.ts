@@ -31,6 +31,18 @@ const dropInterrupt =
   (act: Act) =>
     act.kind === "interrupt" && act.vector === vector ? [] : [act];
 
+/** Makes each look at the clock find a long slice of work behind it. */
+function everySliceEnds() {
+  let looks = 0;
+  let seen = 0;
+  const spy = vi.spyOn(performance, "now").mockImplementation(() => 100 * looks++);
+  return {
+    /** True once after each look. */
+    another: () => looks > seen && ++seen > 0,
+    restore: () => spy.mockRestore(),
+  };
+}
+
 async function seconds(pair: EnaPair, n: number): Promise<void> {
   for (let i = 0; i < n; i++) await pair.second();
 }
@@ -338,6 +350,32 @@ describe("link loss", () => {
       expect(pair.segment.length).toBe(before + 5);
       await pair.run(pair.driver.detach());
       expect(pair.outstanding).toBe(0);
+      expect(pair.counter("rx_mbufs_in_use")).toBe(0);
+    }
+  });
+
+  test("case-W8 in the middle of a bring-up in slices, at every slice: comes back whole", async () => {
+    for (let after = 1; after < 26; after++) {
+      const pair = new EnaPair({ queues: 3, driver: { rxRingSize: 2048 } });
+      await pair.attach();
+      const slow = everySliceEnds();
+      const up = pair.driver.up();
+      let isUp = false;
+      void up.then(() => {
+        isUp = true;
+      });
+      for (let slices = 0; slices < after; slices++) {
+        await pair.until(() => isUp || slow.another());
+      }
+      slow.restore();
+      pair.cut();
+      await pair.run(up.catch(() => undefined));
+      expect(pair.counter("rx_mbufs_in_use")).toBe(0);
+      await pair.reconnect();
+      expect(pair.driver.ifnet.linkState).toBe("up");
+      await sendAll(pair, 5);
+      await injectAll(pair, 5);
+      await pair.run(pair.driver.detach());
       expect(pair.counter("rx_mbufs_in_use")).toBe(0);
     }
   });

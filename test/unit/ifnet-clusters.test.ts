@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ClusterPool, NO_CLUSTER } from "../../frontend/net/clusters.ts";
 
@@ -13,6 +14,21 @@ test("clusters have their own bytes each, and no more are given out than the lim
   });
   expect(wrong).toEqual([]);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "case-W8 clusters that wait in rings cost no memory before they are written",
+  () => {
+    const kilobytes = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))![1]);
+    const pool = new ClusterPool(2048, 200_000);
+    const before = kilobytes();
+    const taken = Array.from({ length: 100_000 }, () => pool.take());
+    // They are 206 MB of addresses. The list of their numbers is less than 2 MB.
+    expect(kilobytes() - before).toBeLessThan(40_000);
+    for (const i of taken) pool.slab(i).fill(1, pool.offset(i), pool.offset(i) + 2048);
+    expect(kilobytes() - before).toBeGreaterThan(190_000);
+  },
+);
 
 test("the cluster that was given back last is used first", () => {
   const pool = new ClusterPool(64, 8);
