@@ -76,7 +76,7 @@ module.exports = {
       name: "system-calls-in-two-rooms",
       comment: "Foreign functions can crash the process, so few files may call them.",
       severity: "error",
-      from: { path: "^(cli|device|frontend|shared)/", pathNot: "^shared/(tap|capture)/" },
+      from: { path: "^(cli|device|frontend|shared)/", pathNot: "^shared/(reactor|capture)/" },
       to: { path: "(^|/)node_modules/koffi/|^koffi$" },
     },
     {

@@ -6,7 +6,7 @@ import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
-import { acceptUpgrade } from "../shared/transport/websocket.ts";
+import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
 import { Refusal } from "./admission.ts";
@@ -100,6 +100,7 @@ export class DeviceServer implements ConnectionOwner {
 
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<void> {
+    await prepareTransport();
     this.address = await this.#front.listen();
     this.#ticker = this.clock.setInterval(() => this.#tick(), 1000);
   }

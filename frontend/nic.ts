@@ -18,7 +18,7 @@ import type {
   NicCounters,
   SessionState,
 } from "../shared/status/frontend-status.ts";
-import type { Tap } from "../shared/tap/tap.ts";
+import type { KernelTap } from "../shared/tap/kernel-tap.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { NicCapture } from "./capture/nic-capture.ts";
@@ -129,7 +129,7 @@ export class Nic extends EventEmitter<NicEvents> {
   readonly #log: Logger;
   readonly #session: Session;
   #netmap: Netmap | undefined;
-  #tap: Tap | undefined;
+  #tap: KernelTap | undefined;
   #host: TapHost | undefined;
   #frames: Frames | undefined;
   #readable: ReadableStream<Uint8Array> | undefined;
@@ -176,8 +176,8 @@ export class Nic extends EventEmitter<NicEvents> {
       }
       if (tap !== undefined) {
         // Open the TAP before connecting: a NIC without its TAP must not take a working NIC's name.
-        const { Tap } = await import("../shared/tap/tap.ts");
-        this.#tap = await Tap.open({
+        const { openTap } = await import("../shared/tap/tap.ts");
+        this.#tap = await openTap({
           name: tap,
           // Host rings accept finished frames only, as netmap's do.
           offloads: this.#netmap === undefined,

@@ -15,6 +15,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from "node:n
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
+import { held } from "../../shared/transport/stream.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
@@ -113,7 +114,7 @@ export class Front {
   readonly #fronts = new Set<FrontSocket>();
   readonly #mostSockets = mostSockets();
   #accepted = 0;
-  /** Number of open sockets, including those of NICs. */
+  /** Number of open sockets of Node. NICs hold further descriptors. */
   #sockets = 0;
 
   constructor(options: FrontOptions) {
@@ -207,7 +208,8 @@ export class Front {
     raw.on("error", () => {
       // "close" follows, and its listener does all the work.
     });
-    if (this.#sockets > this.#mostSockets && !this.#requests.shed() && !this.hellos.shed()) {
+    const sockets = this.#sockets + held.descriptors;
+    if (sockets > this.#mostSockets && !this.#requests.shed() && !this.hellos.shed()) {
       this.count(Refused.NO_PLACE, raw.remoteAddress ?? "", "no file is left for its socket");
       raw.end(NO_PLACE_ANSWER, () => raw.destroy());
       return;
@@ -321,8 +323,6 @@ export class Front {
     const { socket, head } = front.detach();
     const { peer: name, address } = front;
     this.#options.upgrade(request, socket, head, { name, address });
-    // FrontSocket paused the socket behind the head. The new reader has added its listeners.
-    socket.resume();
   }
 
   /** Calls `refuse` for a request that another site may have made a browser send. */

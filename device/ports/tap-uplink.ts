@@ -2,15 +2,15 @@
  * The uplink `tap:NAME`: a switch port whose far end is a kernel interface.
  *
  *   kernel ──► Tap.receive ──► SwitchPort.input      a frame stays in its slot while HELD
- *   kernel ◄── Tap.send    ◄── deliver               copied into a slot, shown at flush
+ *   kernel ◄── Tap.send    ◄── deliver               written at once
  */
 
 import type { Logger } from "../../shared/log.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import type { TapLink } from "../../shared/tap/messages.ts";
+import type { TapLink } from "../../shared/tap/open.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
-import { Tap, type TapEnd } from "../../shared/tap/tap.ts";
+import { openTap, type TapEnd } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { Uplink, UplinkOptions } from "./uplinks.ts";
 
@@ -20,7 +20,7 @@ import type { Uplink, UplinkOptions } from "./uplinks.ts";
  */
 export async function openTapUplink(options: UplinkOptions): Promise<Uplink> {
   const { name, log } = options;
-  return new TapUplink(await Tap.open({ name, log, offloads: true }), options);
+  return new TapUplink(await openTap({ name, log, offloads: true }), options);
 }
 
 export class TapUplink implements Uplink, Port, PumpUser {
@@ -70,17 +70,16 @@ export class TapUplink implements Uplink, Port, PumpUser {
   }
 
   /**
-   * Returns whether there is a free slot. A super-frame is one frame here, so the switch never asks
+   * Returns whether the kernel accepts a frame. A super-frame is one frame here, so the switch never asks
    * for more. A port that is down returns true, so that `deliver` drops the frame. Otherwise the
    * sender would hold it for ever.
    */
   ready(): boolean {
-    return !this.tap.up || this.tap.askForSlots() > 0;
+    return !this.tap.up || this.tap.hasRoom();
   }
 
-  flush(): void {
-    this.tap.flush();
-  }
+  /** Every frame is with the kernel already. */
+  flush(): void {}
 
   async close(): Promise<void> {
     if (!this.#closed) {

@@ -79,7 +79,6 @@ export class TapHost implements PumpUser {
     this.#slotMbufs = Array.from({ length: tap.slots }, () => new Mbuf());
     this.#follower = new LinkFollower(tap, ifnet, hooks);
     ifnet.input = (m) => this.#input(m);
-    ifnet.inputDone = () => tap.flush();
     this.#pump = new TapPump(tap, this);
     ifnet.onTransmitReady = () => this.#pump.run();
     ifnet.onLinkState = (up) => tap.setCarrier(up);

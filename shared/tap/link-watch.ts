@@ -1,18 +1,18 @@
 /**
- * Follows changes of the interface by `ip link`, through an rtnetlink socket in the worker's poll
- * set.
+ * Follows changes of the interface by `ip link`, through an rtnetlink socket.
  *
- * A message is only a trigger. The worker then reads the state again and reports it when it differs
- * from the last report. So messages need no parser, and a full socket buffer loses nothing.
+ * A message is only a trigger. The state is then read again, and reported when it differs from the
+ * last report. So messages need no parser, and a full socket buffer loses nothing.
  *
  * An interface that is moved to another namespace is no longer visible in this one. The kernel gives
- * the holder of the TAP a descriptor of the new namespace (TUNGETDEVNETNS). The worker is a thread of
- * its own and enters that namespace. This needs root, but the move needed root, too.
+ * the holder of the TAP a descriptor of the new namespace (TUNGETDEVNETNS). The thread enters that
+ * namespace for as long as it opens two sockets there, and returns. This needs root, but the move
+ * needed root, too.
  */
+
+import * as sys from "../reactor/sys.ts";
 import { TUNGETDEVNETNS } from "./ifreq.ts";
-import type { TapLink } from "./messages.ts";
-import { currentName, failed, linkState, openControlSocket } from "./open.ts";
-import * as sys from "./sys.ts";
+import { currentName, failed, linkState, openControlSocket, type TapLink } from "./open.ts";
 
 const NETLINK_ROUTE = 0;
 const RTMGRP_LINK = 1;
@@ -22,7 +22,8 @@ const SCRATCH_BYTES = 8192;
 
 export class LinkWatch {
   readonly #tap: number;
-  readonly #scratch = sys.addressOf(new Uint8Array(SCRATCH_BYTES));
+  readonly #scratch = new Uint8Array(SCRATCH_BYTES);
+  readonly #scratchAddress = sys.addressOf(this.#scratch);
   control: number;
   /** The socket to poll for input. After a move it is another socket. */
   fd: number;
@@ -42,16 +43,16 @@ export class LinkWatch {
 
   /**
    * Reads the state after the socket became readable. Returns the state when it changed, "gone"
-   * when the interface was deleted, else undefined.
+   * when the interface was deleted, else undefined. Calls `moving` before the socket is replaced.
    */
-  look(): TapLink | "gone" | undefined {
+  look(moving: () => void): TapLink | "gone" | undefined {
     let n: number;
-    do n = sys.read(this.fd, this.#scratch, SCRATCH_BYTES);
+    do n = sys.read(this.fd, this.#scratchAddress, SCRATCH_BYTES);
     while (n > 0);
     const name = currentName(this.#tap);
     if (name === undefined) return "gone";
     this.name = name;
-    const now = linkState(this.control, name) ?? this.#follow();
+    const now = linkState(this.control, name) ?? this.#follow(moving);
     if (now.mtu === this.state.mtu && now.up === this.state.up) return undefined;
     this.state = now;
     return now;
@@ -66,16 +67,22 @@ export class LinkWatch {
    * Enters the namespace of the interface. When the kernel refuses that, the state is unknown. The
    * result is then the last MTU and a link that is up, so that traffic goes on.
    */
-  #follow(): TapLink {
+  #follow(moving: () => void): TapLink {
     const unknown = { mtu: this.state.mtu, up: true };
     const namespace = sys.ioctlByValue(this.#tap, TUNGETDEVNETNS, 0);
     if (namespace < 0) return unknown;
-    const entered = sys.setns(namespace, sys.CLONE_NEWNET) === 0;
-    sys.close(namespace);
-    if (!entered) return unknown;
-    this.close();
-    this.control = openControlSocket();
-    this.fd = openNetlink();
+    const home = sys.open("/proc/thread-self/ns/net", sys.O_RDONLY | sys.O_CLOEXEC);
+    try {
+      if (home < 0 || sys.setns(namespace, sys.CLONE_NEWNET) !== 0) return unknown;
+      moving();
+      this.close();
+      this.control = openControlSocket();
+      this.fd = openNetlink();
+      if (sys.setns(home, sys.CLONE_NEWNET) !== 0) throw failed("no way back to the own namespace");
+    } finally {
+      sys.close(namespace);
+      if (home >= 0) sys.close(home);
+    }
     return linkState(this.control, this.name) ?? unknown;
   }
 }

@@ -1,16 +1,34 @@
 /**
  * Opens a TAP: attaches to the persistent TAP of that name, or creates a TAP that vanishes with its
- * file descriptor. Runs in the worker. Every refusal is a TapError that names the remedy.
+ * file descriptor. Every refusal is a TapError that names the remedy.
  *
  * Source: linux: Documentation/networking/tuntap.rst; drivers/net/tun.c (tun_set_iff,
  * __tun_chr_ioctl) for which call needs which right.
  */
 import { formatMac } from "../net/ethernet.ts";
+import * as sys from "../reactor/sys.ts";
 import { badName, checkTapName, createLine, errnoText, TapError } from "./errors.ts";
 import * as ifr from "./ifreq.ts";
-import type { OpenOptions, TapLink } from "./messages.ts";
-import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
+
+export interface TapLink {
+  /** Bytes behind the Ethernet header. */
+  readonly mtu: number;
+  /** True while administratively up, as by `ip link set up`. */
+  readonly up: boolean;
+}
+
+export interface OpenOptions {
+  readonly name: string;
+  /** MAC address of six bytes. Without it the kernel's choice stands. */
+  readonly mac?: Uint8Array | undefined;
+  /** Bytes behind the Ethernet header. Without it the kernel's value stands. */
+  readonly mtu?: number | undefined;
+  /** True when the kernel may deliver unfinished checksums and TCP super-frames. */
+  readonly offloads: boolean;
+  /** True to bring up an interface that is created here. */
+  readonly bringUp: boolean;
+}
 
 export interface OpenedTap {
   readonly fd: number;
@@ -34,7 +52,7 @@ export function openControlSocket(): number {
   return fd;
 }
 
-export function openTap(options: OpenOptions, control: number, warn: Warn): OpenedTap {
+export function attachTap(options: OpenOptions, control: number, warn: Warn): OpenedTap {
   const { name } = options;
   checkTapName(name);
   const fd = openTun();

@@ -1,212 +1,241 @@
 /**
- * WebSocket data frames without garbage. This part of RFC 6455 carries nearly every byte.
+ * WebSocket frames: written in place, and found in the buffer into which a stream is read.
  *
  *   0        1            2                4/10             +4
  *   | FIN op | MASK  len7 | len16 or len64 | masking key     | payload ...
  *
- * The `ws` library copies a message once to mask it, and it allocates a buffer for each 64 KiB
- * received. At full speed the collector then needs a third of the time. This file masks a message
- * in place and writes the header into the room in front of the message. It reads all input into one
- * buffer for the life of the connection. The library does everything else: handshake, control
- * frames, closing.
+ * A message is masked in place, and its header is written into the room in front of it. A received
+ * message is passed on as a view of the stream's buffer. Nothing is allocated for either.
  *
- * Source: RFC 6455, section 5.2 (base framing), 5.3 (masking).
+ * Source: RFC 6455, section 5.2 (base framing), 5.3 (masking), 5.4 (fragments), 5.5 (control frames).
  */
-import { copyBytes } from "../bytes/copy.ts";
+import { maskInPlace } from "../bytes/mask.ts";
 
 /** Bytes that `send` needs in front of a message: the longest header with a key. */
 export const FRAME_ROOM = 14;
 
-const FIN_BINARY = 0x82;
+/** Opcodes of frames. */
+export const Opcode = {
+  CONTINUATION: 0,
+  TEXT: 1,
+  BINARY: 2,
+  CLOSE: 8,
+  PING: 9,
+  PONG: 10,
+} as const;
+
+/** Close codes of RFC 6455, 7.4.1, that this file uses. */
+const Broken = { PROTOCOL: 1002, UTF8: 1007, POLICY: 1008, TOO_LONG: 1009 } as const;
+/** The code for a close frame without a code. It never travels. */
+export const NO_CODE = 1005;
+
+const FIN = 0x80;
+const RESERVED = 0x70;
+const OPCODE = 0x0f;
 const MASKED = 0x80;
 const KEY_BYTES = 4;
 const LEN16 = 126;
 const LEN64 = 127;
+/** Longest payload of a control frame. */
+export const CONTROL_BYTES = 125;
+/** Most fragments of one message. */
+const MAX_FRAGMENTS = 1024;
 
 /**
  * Writes the header into the room in front of `message`. With a key it also masks the payload in
  * place, so the message is no longer readable. Returns the whole frame.
  */
-export function frameInPlace(message: Uint8Array, key: Uint8Array | undefined): Uint8Array {
+export function frameInPlace(
+  message: Uint8Array,
+  key: Uint8Array | undefined,
+  opcode: number = Opcode.BINARY,
+): Uint8Array {
   const n = message.byteLength;
   const length = n < LEN16 ? 2 : n < 0x10000 ? 4 : 10;
-  const header = length + (key === undefined ? 0 : 4);
+  const header = length + (key === undefined ? 0 : KEY_BYTES);
   const frame = new Uint8Array(message.buffer, message.byteOffset - header, header + n);
   const mask = key === undefined ? 0 : MASKED;
-  frame[0] = FIN_BINARY;
+  frame[0] = FIN | opcode;
   frame[1] = mask | (length === 2 ? n : length === 4 ? LEN16 : LEN64);
   // Big-endian. A message has fewer than 2^32 bytes.
   for (let at = length - 1, left = n; at > 1; at--, left >>>= 8) frame[at] = left;
   if (key !== undefined) {
-    frame.set(key, length);
-    maskInPlace(message, key);
+    for (let i = 0; i < KEY_BYTES; i++) frame[length + i] = key[i]!;
+    maskInPlace(frame, header, n, key[0]! | (key[1]! << 8) | (key[2]! << 16) | (key[3]! << 24));
   }
   return frame;
 }
 
-/** Applies the key to every byte by exclusive or, by words where the bytes are aligned. */
-function maskInPlace(bytes: Uint8Array, key: Uint8Array): void {
-  // The zero key exists to avoid this work.
-  if ((key[0]! | key[1]! | key[2]! | key[3]!) === 0) return;
-  const n = bytes.byteLength;
-  const lead = Math.min(n, (4 - (bytes.byteOffset & 3)) & 3);
-  for (let i = 0; i < lead; i++) bytes[i]! ^= key[i & 3]!;
-  const words = (n - lead) >>> 2;
-  if (words > 0) {
-    const rotated = new Uint8Array(4);
-    for (let i = 0; i < 4; i++) rotated[i] = key[(lead + i) & 3]!;
-    const word = new Int32Array(rotated.buffer)[0]!;
-    const body = new Int32Array(bytes.buffer, bytes.byteOffset + lead, words);
-    for (let i = 0; i < words; i++) body[i]! ^= word;
-  }
-  for (let i = lead + 4 * words; i < n; i++) bytes[i]! ^= key[i & 3]!;
+/** Receives what a FrameReader finds. The bytes are valid during the call only. */
+export interface FrameSink {
+  /** A whole binary message; never a Buffer, whose `slice` is a view. */
+  message(bytes: Uint8Array): void;
+  ping(payload: Uint8Array): void;
+  /** The peer's close frame, with NO_CODE when it has no code. Nothing behind it is read. */
+  closeFrame(code: number, reason: string): void;
+  /** A whole text message. Nothing behind it is read. */
+  text(): void;
+  /** The stream breaks a rule. `code` is the close code for it. Nothing behind it is read. */
+  broken(code: number, reason: string): void;
 }
 
-/** Initial size in bytes of the buffer for a message in parts. */
-const FIRST_PARTIAL = 4096;
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const NOTHING = new Uint8Array(0);
 
 /**
- * Finds whole binary messages in a stream of frames. A client receives unmasked frames, a server
- * masked ones. Masks are removed in place.
- *
- * A message that lies whole in a chunk is passed on as a view of the chunk. Any other message is
- * joined in a buffer that is reused. Both are valid during the call only. Control frames go to the
- * library, byte for byte. Any other frame (text, a fragment, reserved bits, a missing or unexpected
- * mask, a length over the limit) ends this: from there on the library gets the whole stream and
- * answers.
+ * Finds frames in a stream. A client receives unmasked frames, a server masked ones. Masks are
+ * removed in place.
  */
-export class DataFrameReader {
-  readonly #onMessage: (message: Uint8Array) => void;
-  readonly #toLibrary: (bytes: Buffer) => void;
+export class FrameReader {
+  readonly #sink: FrameSink;
   readonly #limit: number;
   /** MASKED when every frame must carry a key, else 0. */
   readonly #mask: number;
-  readonly #key = new Uint8Array(KEY_BYTES);
-  /** First bytes of a header that continues in the next chunk. */
-  readonly #header = new Uint8Array(FRAME_ROOM);
-  #headerBytes = 0;
-  /** Buffer of a message in parts. It grows with the bytes received, not by a header's length. */
-  #partial = new Uint8Array(0);
-  #partialBytes = 0;
-  /** Payload bytes of the message under construction; 0 while there is none. */
-  #wanted = 0;
-  /** Bytes of a control frame that must still go to the library. */
-  #control = 0;
-  #handedOver = false;
+  /** Pieces of a fragmented message, copied. */
+  #parts: Uint8Array[] = [];
+  #partBytes = 0;
+  /** Opcode of the fragmented message under construction, or 0. */
+  #partsOf: number = Opcode.CONTINUATION;
+  /** True when no more input is looked at. */
+  over = false;
 
-  constructor(
-    masked: boolean,
-    limit: number,
-    onMessage: (message: Uint8Array) => void,
-    toLibrary: (bytes: Buffer) => void,
-  ) {
+  /** `limit`: most bytes of a message. */
+  constructor(masked: boolean, limit: number, sink: FrameSink) {
     this.#mask = masked ? MASKED : 0;
     this.#limit = limit;
-    this.#onMessage = onMessage;
-    this.#toLibrary = toLibrary;
+    this.#sink = sink;
   }
 
-  /** Processes the first `n` bytes of `chunk`. The caller may reuse the chunk afterwards. */
-  feed(chunk: Uint8Array, n: number): void {
+  /**
+   * Passes on the first frame of bytes[at .. end). Returns the offset behind the frame, or `at` when
+   * the frame is not whole yet. Behind a frame that ended the stream, returns `end`.
+   */
+  next(bytes: Uint8Array, at: number, end: number): number {
+    const have = end - at;
+    if (have < 2) return at;
+    const first = bytes[at]!;
+    const second = bytes[at + 1]!;
+    const len7 = second & 0x7f;
+    const key = second & MASKED;
+    const header = (len7 < LEN16 ? 2 : len7 === LEN16 ? 4 : 10) + (key === 0 ? 0 : KEY_BYTES);
+    if (first !== (FIN | Opcode.BINARY) || key !== this.#mask || this.#partsOf !== 0) {
+      const why = this.#refusal(first, len7, key);
+      if (why !== undefined) return this.#break(Broken.PROTOCOL, why, end);
+    }
+    if (have < header) return at;
+    const length = len7 < LEN16 ? len7 : longLength(bytes, at + 2, len7 === LEN16 ? 2 : 8);
+    const before = (first & OPCODE) < Opcode.CLOSE ? this.#partBytes : 0;
+    if (length + before > this.#limit) {
+      const why = `a message of more than ${this.#limit} bytes`;
+      return this.#break(Broken.TOO_LONG, why, end);
+    }
+    const from = at + header;
+    if (have < header + length) return at;
+    if (key !== 0) {
+      const k = from - KEY_BYTES;
+      const word = bytes[k]! | (bytes[k + 1]! << 8) | (bytes[k + 2]! << 16) | (bytes[k + 3]! << 24);
+      maskInPlace(bytes, from, length, word);
+    }
+    const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + from, length);
+    if (first === (FIN | Opcode.BINARY)) this.#sink.message(payload);
+    else this.#other(first & OPCODE, (first & FIN) !== 0, payload);
+    return this.over ? end : from + length;
+  }
+
+  /** Returns why a header other than that of a whole binary message is not legal. */
+  #refusal(first: number, len7: number, key: number): string | undefined {
+    const opcode = first & OPCODE;
+    if ((first & RESERVED) !== 0) return "a frame with reserved bits";
+    if (key !== this.#mask) return key === 0 ? "a frame without a mask" : "a frame with a mask";
+    if (opcode >= Opcode.CLOSE) {
+      if (opcode > Opcode.PONG) return `a frame of the unknown opcode ${opcode}`;
+      if ((first & FIN) === 0) return "a control frame in fragments";
+      return len7 > CONTROL_BYTES ? "a control frame that is too long" : undefined;
+    }
+    if (opcode > Opcode.BINARY) return `a frame of the unknown opcode ${opcode}`;
+    const isContinuation = opcode === Opcode.CONTINUATION;
+    if (isContinuation === (this.#partsOf !== 0)) return undefined;
+    return isContinuation ? "a continuation of no message" : "a message inside another message";
+  }
+
+  #other(opcode: number, fin: boolean, payload: Uint8Array): void {
+    if (opcode === Opcode.PING) this.#sink.ping(payload);
+    else if (opcode === Opcode.CLOSE) this.#close(payload);
+    else if (opcode !== Opcode.PONG) this.#fragment(opcode, fin, payload);
+  }
+
+  #fragment(opcode: number, fin: boolean, payload: Uint8Array): void {
+    if (opcode !== Opcode.CONTINUATION) this.#partsOf = opcode;
+    this.#parts.push(payload.slice());
+    this.#partBytes += payload.length;
+    if (this.#parts.length > MAX_FRAGMENTS) {
+      this.#break(Broken.POLICY, "a message in too many pieces", 0);
+      return;
+    }
+    if (!fin) return;
+    const whole = new Uint8Array(this.#partBytes);
     let at = 0;
-    while (at < n && !this.#handedOver) {
-      if (this.#control > 0) {
-        const take = Math.min(this.#control, n - at);
-        this.#library(chunk, at, take);
-        this.#control -= take;
-        at += take;
-      } else if (this.#wanted > 0) at = this.#collect(chunk, at, n);
-      else at = this.#begin(chunk, at, n);
+    for (const part of this.#parts) {
+      whole.set(part, at);
+      at += part.length;
     }
-    if (at < n) this.#library(chunk, at, n - at);
+    const kind = this.#partsOf;
+    this.#parts = [];
+    this.#partBytes = 0;
+    this.#partsOf = Opcode.CONTINUATION;
+    if (kind === Opcode.BINARY) this.#sink.message(whole);
+    else if (textOf(whole) === undefined) this.#break(Broken.UTF8, NOT_UTF8, 0);
+    else {
+      this.over = true;
+      this.#sink.text();
+    }
   }
 
-  /** Parses a frame's header. Returns the offset at which to go on. */
-  #begin(chunk: Uint8Array, at: number, n: number): number {
-    // The rare header that spans two chunks is completed byte by byte.
-    let header = chunk;
-    let from = at;
-    let have = n - at;
-    if (this.#headerBytes > 0) {
-      this.#header[this.#headerBytes++] = chunk[at]!;
-      header = this.#header;
-      from = 0;
-      have = this.#headerBytes;
+  #close(payload: Uint8Array): void {
+    if (payload.length === 1) {
+      this.#break(Broken.PROTOCOL, "a close frame with half a code", 0);
+      return;
     }
-    const length = headerLength(header, from, have);
-    if (length > have) {
-      if (header === this.#header) return at + 1;
-      copyBytes(chunk, at, this.#header, 0, have);
-      this.#headerBytes = have;
-      return n;
+    const code = payload.length === 0 ? NO_CODE : (payload[0]! << 8) | payload[1]!;
+    if (payload.length > 0 && !mayTravel(code)) {
+      this.#break(Broken.PROTOCOL, `a close frame with the code ${code}`, 0);
+      return;
     }
-    const after = header === this.#header ? at + 1 : at + length;
-    this.#headerBytes = 0;
-    const first = header[from]!;
-    const bytes = payloadLength(header, from);
-    const masking = header[from + 1]! & MASKED;
-    if (first === FIN_BINARY && masking === this.#mask && bytes > 0 && bytes <= this.#limit) {
-      if (masking !== 0) copyBytes(header, from + length - KEY_BYTES, this.#key, 0, KEY_BYTES);
-      if (bytes <= n - after) {
-        this.#deliver(chunk.subarray(after, after + bytes));
-        return after + bytes;
-      }
-      this.#wanted = bytes;
-      this.#partialBytes = 0;
-      return after;
+    const reason = textOf(payload.length === 0 ? NOTHING : payload.subarray(2));
+    if (reason === undefined) {
+      this.#break(Broken.UTF8, NOT_UTF8, 0);
+      return;
     }
-    this.#library(header, from, length);
-    // Close, ping and pong with a legal length go to the library. Any other frame ends the work of
-    // this reader.
-    const isControl = (first & 0xf8) === 0x88 && masking === this.#mask && bytes < LEN16;
-    if (isControl) this.#control = bytes;
-    else this.#handedOver = true;
-    return after;
+    this.over = true;
+    this.#sink.closeFrame(code, reason);
   }
 
-  #collect(chunk: Uint8Array, at: number, n: number): number {
-    const take = Math.min(this.#wanted - this.#partialBytes, n - at);
-    const room = this.#partialBytes + take;
-    if (this.#partial.byteLength < room) {
-      const larger = new Uint8Array(Math.min(this.#limit, Math.max(FIRST_PARTIAL, 2 * room)));
-      larger.set(this.#partial.subarray(0, this.#partialBytes));
-      this.#partial = larger;
-    }
-    copyBytes(chunk, at, this.#partial, this.#partialBytes, take);
-    this.#partialBytes += take;
-    if (this.#partialBytes === this.#wanted) {
-      const message = this.#partial.subarray(0, this.#wanted);
-      this.#wanted = 0;
-      this.#deliver(message);
-    }
-    return at + take;
-  }
-
-  #deliver(message: Uint8Array): void {
-    if (this.#mask !== 0) maskInPlace(message, this.#key);
-    this.#onMessage(message);
-  }
-
-  #library(bytes: Uint8Array, at: number, length: number): void {
-    if (length > 0) this.#toLibrary(Buffer.from(bytes.subarray(at, at + length)));
+  #break(code: number, reason: string, end: number): number {
+    this.over = true;
+    this.#parts = [];
+    this.#sink.broken(code, reason);
+    return end;
   }
 }
 
-/** Returns the bytes of the header at `at`; 2 while only its first byte is there. */
-function headerLength(bytes: Uint8Array, at: number, have: number): number {
-  if (have < 2) return 2;
-  const second = bytes[at + 1]!;
-  const length = second & 0x7f;
-  const key = second < MASKED ? 0 : KEY_BYTES;
-  return (length === LEN16 ? 4 : length === LEN64 ? 10 : 2) + key;
+const NOT_UTF8 = "text that is not UTF-8";
+
+function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
 }
 
-/** Returns the payload length. From 2^53 on it is inexact, and above every limit. */
-function payloadLength(bytes: Uint8Array, at: number): number {
-  const length = bytes[at + 1]! & 0x7f;
-  if (length < LEN16) return length;
-  const end = at + (length === LEN16 ? 4 : 10);
-  let n = 0;
-  for (let i = at + 2; i < end; i++) n = n * 256 + bytes[i]!;
-  return n;
+/** RFC 6455, 7.4: the codes that a close frame may carry. */
+const mayTravel = (code: number): boolean =>
+  (code >= 1000 && code <= 1014 && code !== 1004 && code !== 1005 && code !== 1006) ||
+  (code >= 3000 && code <= 4999);
+
+/** Returns a length of `n` bytes. From 2^53 on it is inexact, and above every limit. */
+function longLength(bytes: Uint8Array, at: number, n: number): number {
+  let length = 0;
+  for (let i = at; i < at + n; i++) length = length * 256 + bytes[i]!;
+  return length;
 }

@@ -1,5 +1,5 @@
 /**
- * The interface through which a link sends and receives messages. `websocket.ts` implements it.
+ * The interface through which a link sends and receives messages. `framed.ts` implements it.
  * Tests join two ends in one process.
  */
 export interface Transport {
@@ -22,7 +22,4 @@ export interface Transport {
   close(code: number, reason: string): void;
   /** Ends at once. */
   terminate(): void;
-  /** Holds messages until `uncork`, so that one system call may send all of them. */
-  cork(): void;
-  uncork(): void;
 }

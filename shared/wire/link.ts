@@ -170,9 +170,7 @@ export class Link {
   flush(): void {
     if (this.closed) return;
     if (!this.writer.empty) this.#reportProgress();
-    this.#transport.cork();
     this.writer.flush();
-    this.#transport.uncork();
   }
 
   /** Ends the link and tells the peer why. */

@@ -1,7 +1,8 @@
 /** Our half of RFC 6455: frames written in place, and data frames found in a stream of chunks. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { DataFrameReader, FRAME_ROOM, frameInPlace } from "../../shared/transport/frames.ts";
+import { FRAME_ROOM, FrameReader, frameInPlace } from "../../shared/transport/frames.ts";
+import { ReadBuffer } from "../../shared/transport/read-buffer.ts";
 import { holds } from "../support/counts.ts";
 import { same, sameBytes } from "../support/same.ts";
 
@@ -28,28 +29,49 @@ function frame(first: number, payload: Uint8Array, key?: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from([first, ...length]), key ?? Buffer.alloc(0), body]);
 }
 
+/** Everything that a reader found, in order, as plain values. */
+type Found =
+  | { readonly message: Uint8Array }
+  | { readonly ping: Uint8Array }
+  | { readonly close: number; readonly reason: string }
+  | { readonly broken: number; readonly reason: string }
+  | { readonly text: true };
+
 function reader(masked = false): {
-  readonly messages: Uint8Array[];
-  /** The bytes that the reader left to the library. */
-  library(): Uint8Array;
+  readonly found: Found[];
+  readonly messages: readonly Uint8Array[];
   feed(chunk: Uint8Array): void;
 } {
-  const messages: Uint8Array[] = [];
-  const library: Uint8Array[] = [];
-  const r = new DataFrameReader(
-    masked,
-    LIMIT,
-    (m) => messages.push(m.slice()),
-    (b) => library.push(b.slice()),
-  );
+  const found: Found[] = [];
+  const r = new FrameReader(masked, LIMIT, {
+    message: (m) => void found.push({ message: m.slice() }),
+    ping: (p) => void found.push({ ping: p.slice() }),
+    closeFrame: (close, reason) => void found.push({ close, reason }),
+    broken: (broken, reason) => void found.push({ broken, reason }),
+    text: () => void found.push({ text: true }),
+  });
+  const input = new ReadBuffer();
   return {
-    messages,
-    library: () => Buffer.concat(library),
+    found,
+    get messages() {
+      return found.flatMap((f) => ("message" in f ? [f.message] : []));
+    },
     feed: (chunk) => {
-      // Overwrites the chunk's buffer afterwards, so that a kept view would change.
-      const own = Uint8Array.from(chunk);
-      r.feed(own, own.length);
-      own.fill(0x5a);
+      for (let at = 0; at < chunk.length; ) {
+        const n = Math.min(input.room(), chunk.length - at);
+        input.bytes.set(chunk.subarray(at, at + n), input.end);
+        input.end += n;
+        at += n;
+        while (!r.over) {
+          const { start } = input;
+          input.start = r.next(input.bytes, start, input.end);
+          if (input.start === start) break;
+          // A kept view of the processed bytes would change.
+          input.bytes.fill(0x5a, start, input.start);
+        }
+        if (r.over) input.start = input.end;
+        input.settle();
+      }
     },
   };
 }
@@ -90,58 +112,44 @@ describe("frameInPlace", () => {
   });
 });
 
-describe("DataFrameReader", () => {
+describe("FrameReader", () => {
   it.each([
     ["unmasked, as a client", false],
     ["masked, as a server", true],
-  ])(
-    "property: finds every message, %s, however the stream is cut, and leaves control frames alone",
-    (_name, masked) => {
-      const key = fc.uint8Array({ minLength: 4, maxLength: 4 });
-      const item = fc.oneof(
-        { weight: 4, arbitrary: fc.record({ op: fc.constant(0x82), p: payload, key }) },
-        {
-          weight: 1,
-          arbitrary: fc.record({
-            op: fc.constantFrom(0x89, 0x8a, 0x88),
-            p: fc.uint8Array({ maxLength: 125 }),
-            key,
-          }),
+  ])("property: finds every message and ping, %s, however the stream is cut", (_name, masked) => {
+    const key = fc.uint8Array({ minLength: 4, maxLength: 4 });
+    const control = fc.uint8Array({ maxLength: 125 });
+    const item = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ op: fc.constant(0x82), p: payload, key }) },
+      { weight: 1, arbitrary: fc.record({ op: fc.constantFrom(0x89, 0x8a), p: control, key }) },
+    );
+    const cut = fc.integer({ min: 1, max: 5000 });
+    holds(
+      fc.property(
+        fc.array(item, { maxLength: 10 }),
+        fc.array(cut, { minLength: 1 }),
+        (items, cuts) => {
+          const bytesOf = (i: (typeof items)[number]) =>
+            frame(i.op, i.p, masked ? i.key : undefined);
+          const stream = Buffer.concat(items.map(bytesOf));
+          const r = reader(masked);
+          for (let at = 0, i = 0; at < stream.length; i++) {
+            const n = cuts[i % cuts.length]!;
+            r.feed(stream.subarray(at, at + n));
+            at += n;
+          }
+          const expected = items.filter(({ op }) => op !== 0x8a);
+          same(r.found.length, expected.length, "frames");
+          for (const [i, { op, p }] of expected.entries()) {
+            const f = r.found[i]!;
+            const bytes = "message" in f ? f.message : "ping" in f ? f.ping : undefined;
+            same("message" in f, op === 0x82, "kind");
+            sameBytes(bytes!, p, "payload");
+          }
         },
-      );
-      const cut = fc.integer({ min: 1, max: 5000 });
-      holds(
-        fc.property(
-          fc.array(item, { maxLength: 10 }),
-          fc.array(cut, { minLength: 1 }),
-          (items, cuts) => {
-            const bytesOf = (i: (typeof items)[number]) =>
-              frame(i.op, i.p, masked ? i.key : undefined);
-            const stream = Buffer.concat(items.map(bytesOf));
-            const r = reader(masked);
-            for (let at = 0, i = 0; at < stream.length; i++) {
-              const n = cuts[i % cuts.length]!;
-              r.feed(stream.subarray(at, at + n));
-              at += n;
-            }
-            const data = items.filter(({ op }) => op === 0x82);
-            const control = items.filter(({ op }) => op !== 0x82);
-            same(r.messages.length, data.length, "messages");
-            for (const [i, { p }] of data.entries()) sameBytes(r.messages[i]!, p, "message");
-            sameBytes(r.library(), Buffer.concat(control.map(bytesOf)), "control frames");
-          },
-        ),
-        { numRuns: 80 },
-      );
-    },
-  );
-
-  it("hands an unmasked frame of a client over to the library", () => {
-    const r = reader(true);
-    const stream = frame(0x82, Uint8Array.of(7));
-    r.feed(stream);
-    expect(r.messages).toEqual([]);
-    sameBytes(r.library(), stream);
+      ),
+      { numRuns: 80 },
+    );
   });
 
   it("works byte by byte", () => {
@@ -154,27 +162,77 @@ describe("DataFrameReader", () => {
     ]);
     for (const byte of stream) r.feed(Uint8Array.of(byte));
     expect(r.messages.map((m) => m.length)).toEqual([1, 300, 66_000]);
-    expect([...r.library()]).toEqual([0x89, 2, 2, 3]);
+    expect(r.found[1]).toEqual({ ping: Uint8Array.of(2, 3) });
+  });
+
+  it("joins fragments, with control frames between them", () => {
+    const r = reader();
+    const parts = [frame(0x02, Uint8Array.of(1)), frame(0x89, Uint8Array.of(9))];
+    const rest = [frame(0x00, new Uint8Array(0)), frame(0x80, Uint8Array.of(2, 3))];
+    const next = frame(0x82, Uint8Array.of(4));
+    for (const byte of Buffer.concat([...parts, ...rest, next])) r.feed(Uint8Array.of(byte));
+    expect(r.found).toEqual([
+      { ping: Uint8Array.of(9) },
+      { message: Uint8Array.of(1, 2, 3) },
+      { message: Uint8Array.of(4) },
+    ]);
   });
 
   it.each([
-    ["text", frame(0x81, Buffer.from("hi"))],
-    ["a fragment", frame(0x02, Uint8Array.of(1))],
-    ["reserved bits", frame(0xc2, Uint8Array.of(1))],
-    ["an empty message", frame(0x82, new Uint8Array(0))],
-    ["a masked frame from a server", frame(0x82, Uint8Array.of(1), Uint8Array.of(1, 2, 3, 4))],
-    ["a length over the limit", Buffer.from([0x82, 127, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1])],
-    ["a length of 2^63", Buffer.from([0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 1])],
-    ["a control frame too long", Buffer.from([0x89, 126, 0, 200, 1])],
-  ])("hands the stream over to the library from %s on", (_name, odd) => {
+    ["an empty message", frame(0x82, new Uint8Array(0)), { message: new Uint8Array(0) }],
+    ["an empty close", frame(0x88, new Uint8Array(0)), { close: 1005, reason: "" }],
+    ["a close", frame(0x88, Uint8Array.of(0x0f, 0xa0, 0x6f)), { close: 4000, reason: "o" }],
+    ["text", frame(0x81, Buffer.from("hi")), { text: true }],
+  ])("finds %s", (_name, bytes, expected) => {
+    const r = reader();
+    r.feed(bytes);
+    expect(r.found).toEqual([expected]);
+  });
+
+  const key = Uint8Array.of(1, 2, 3, 4);
+  const fragment = frame(0x02, Uint8Array.of(1));
+  it.each([
+    ["reserved bits", frame(0xc2, Uint8Array.of(1)), 1002],
+    ["a masked frame from a server", frame(0x82, Uint8Array.of(1), key), 1002],
+    ["a length over the limit", Buffer.from([0x82, 127, 0, 0, 0, 0, 0, 0x10, 0, 1, 1]), 1009],
+    ["a length of 2^63", Buffer.from([0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 1]), 1009],
+    ["a control frame too long", Buffer.from([0x89, 126, 0, 200, 1]), 1002],
+    ["a ping in fragments", frame(0x09, Uint8Array.of(1)), 1002],
+    ["an unknown opcode", frame(0x83, Uint8Array.of(1)), 1002],
+    ["an unknown control opcode", frame(0x8b, Uint8Array.of(1)), 1002],
+    ["a continuation of nothing", frame(0x80, Uint8Array.of(1)), 1002],
+    ["a message inside another", Buffer.concat([fragment, frame(0x82, Uint8Array.of(1))]), 1002],
+    ["a close of one byte", frame(0x88, Uint8Array.of(3)), 1002],
+    ["a close with the code 1005", frame(0x88, Uint8Array.of(3, 0xed)), 1002],
+    ["a close with the code 999", frame(0x88, Uint8Array.of(3, 0xe7)), 1002],
+    ["a close whose reason is not UTF-8", frame(0x88, Uint8Array.of(3, 0xe8, 0xff)), 1007],
+    ["text that is not UTF-8", frame(0x81, Uint8Array.of(0xff)), 1007],
+    [
+      "fragments over the limit together",
+      Buffer.concat([frame(0x02, new Uint8Array(LIMIT)), frame(0x80, Uint8Array.of(1))]),
+      1009,
+    ],
+    [
+      "too many fragments",
+      Buffer.concat([fragment, ...Array(1024).fill(frame(0x00, Uint8Array.of(1)))]),
+      1008,
+    ],
+  ])("refuses %s by its code, and looks at nothing behind it", (_name, odd, code) => {
     const before = frame(0x82, Uint8Array.of(7));
     const after = frame(0x82, Uint8Array.of(8));
-    for (const cut of [1, 2, 3, 1000]) {
+    for (const cut of [1, 3, 1 << 20]) {
       const r = reader();
       const stream = Buffer.concat([before, odd, after]);
+      if (cut === 1 && stream.length > 100_000) continue;
       for (let at = 0; at < stream.length; at += cut) r.feed(stream.subarray(at, at + cut));
-      expect(r.messages.map((m) => [...m])).toEqual([[7]]);
-      sameBytes(r.library(), Buffer.concat([odd, after]));
+      expect(r.found[0]).toEqual({ message: Uint8Array.of(7) });
+      expect(r.found.slice(1)).toEqual([{ broken: code, reason: expect.any(String) }]);
     }
+  });
+
+  it("refuses an unmasked frame of a client", () => {
+    const r = reader(true);
+    r.feed(frame(0x82, Uint8Array.of(7)));
+    expect(r.found).toEqual([{ broken: 1002, reason: "a frame without a mask" }]);
   });
 });

@@ -3,7 +3,8 @@ import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
-import { Tap, type TapOptions } from "../../shared/tap/tap.ts";
+import type { KernelTap as Tap } from "../../shared/tap/kernel-tap.ts";
+import { openTap, type TapOptions } from "../../shared/tap/tap.ts";
 import { pingResult } from "../support/iperf.ts";
 import { Namespace, whyNoNamespaces } from "../support/netns.ts";
 import { bytesOf } from "../support/packets.ts";
@@ -41,7 +42,7 @@ afterEach(async () => {
 async function open(ns: Namespace, options: Partial<TapOptions> = {}): Promise<Tap> {
   const all = { name: "rw0", offloads: true, log: silentLogger, ...options };
   using _inside = ns.enter();
-  const tap = await Tap.open(all);
+  const tap = await openTap(all);
   taps.push(tap);
   return tap;
 }
@@ -62,16 +63,12 @@ function bridge(from: Tap, to: Tap) {
   const pump = (): void => {
     for (let n = 0; n < 64; n++) {
       const token = from.receive(frame);
-      if (token < 0) {
-        to.flush();
-        return;
-      }
+      if (token < 0) return;
       seen.longest = Math.max(seen.longest, frame.length);
       seen.gso.add(frame.gso);
       if (!to.send(frame)) seen.full++;
       from.release(token);
     }
-    to.flush();
     setImmediate(pump);
   };
   from.onFrames = pump;
@@ -181,8 +178,6 @@ function echoSequence(frame: Frame): number {
 /** Makes the kernel of `a` send `count` echo requests that nobody answers. */
 async function echoes(tap: Tap, count: number): Promise<void> {
   tap.setCarrier(true);
-  // The worker answers in order, so the carrier is on after this answer.
-  await tap.setMtu(1500);
   const mac = "02:00:00:00:00:0b";
   a.run("ip", "addr", "add", "10.201.7.1/24", "dev", "rw0");
   a.run("ip", "neigh", "add", "10.201.7.2", "lladdr", mac, "nud", "permanent", "dev", "rw0");
@@ -222,40 +217,6 @@ describeKernel(`slots${suffix}`, () => {
     }
     const echoed = sequences.filter((n) => n > 0).sort((x, y) => x - y);
     expect(echoed).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-  });
-
-  test("a burst of whole groups wakes the worker, and so does a ring full of them", async () => {
-    const tap = await open(a, { slots: 64, mac: MAC_A });
-    const frame = new Frame();
-    frame.push(new Uint8Array(60), 0, 60);
-    let sent = 0;
-    for (const burst of [16, 32, 64]) {
-      // The worker must be asleep, so this wait is long enough for that.
-      await setTimeout(50);
-      for (let n = 0; n < burst; n++) expect(tap.send(frame)).toBe(true);
-      tap.flush();
-      sent += burst;
-      while (tap.counters.txFrames < sent) await setTimeout(1);
-    }
-    expect(tap.counters).toMatchObject({ txFrames: sent, lateWakes: 0 });
-  });
-
-  test("a full send ring refuses, and says when there is room", async () => {
-    const tap = await open(a, { slots: 4, mac: MAC_A });
-    const frame = new Frame();
-    frame.push(new Uint8Array(60), 0, 60);
-    let sent = 0;
-    // Fills the ring at once: the worker sees none of the frames before the ring is full.
-    while (tap.send(frame)) sent++;
-    expect(sent).toBeGreaterThanOrEqual(4);
-    await next(tap, "onDrain");
-    expect(tap.askForSlots()).toBeGreaterThan(0);
-    expect(tap.send(frame)).toBe(true);
-    tap.flush();
-    await tap.close();
-    const { txFrames, txErrors } = tap.counters;
-    expect(txErrors).toEqual({});
-    expect(txFrames).toBeGreaterThanOrEqual(sent - 4);
   });
 });
 
@@ -305,11 +266,8 @@ describeKernel(`link${suffix}`, () => {
     // The carrier is off at first, because no frame would reach anybody yet.
     expect(a.run("ip", "link", "show", "rw0")).toContain("NO-CARRIER");
     tap.setCarrier(true);
-    // The worker answers in order, so the carrier is on after this answer.
-    await tap.setMtu(1499);
     expect(a.run("ip", "link", "show", "rw0")).toContain("LOWER_UP");
     tap.setCarrier(false);
-    await tap.setMtu(1500);
     expect(a.run("ip", "link", "show", "rw0")).toContain("NO-CARRIER");
   });
 
@@ -348,10 +306,6 @@ describeKernel(`link${suffix}`, () => {
     const frame = new Frame();
     frame.push(new Uint8Array(60), 0, 60);
     for (let n = 0; n < 3; n++) expect(tap.send(frame)).toBe(true);
-    tap.flush();
-    // The worker writes frames before it reads messages, so all is written after the second answer.
-    await tap.setMtu(1400);
-    await tap.setMtu(1401);
     expect(tap.counters).toMatchObject({ txFrames: 0, txErrors: { EIO: 3 } });
   });
 

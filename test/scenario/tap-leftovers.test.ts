@@ -1,9 +1,9 @@
 /** A persistent TAP that an earlier program used: its leftover settings must not affect us. */
 import koffi from "koffi";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import * as sys from "../../shared/reactor/sys.ts";
 import * as ifr from "../../shared/tap/ifreq.ts";
-import { openControlSocket, openTap } from "../../shared/tap/open.ts";
-import * as sys from "../../shared/tap/sys.ts";
+import { attachTap, openControlSocket } from "../../shared/tap/open.ts";
 import { ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { type Namespace, whyNoNamespaces } from "../support/netns.ts";
@@ -26,7 +26,7 @@ const LEFTOVERS = {
     sys.ioctl(fd, ifr.TUNSETTXFILTER, Uint8Array.of(0, 0, 1, 0, 2, 0, 0, 0, 0, 0x99)),
   "classic-bpf": (fd: number) => {
     // BPF_RET | BPF_K with 0: drops every frame.
-    const program = sys.addressOf(Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0));
+    const program = fixed(Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0));
     const fprog = new DataView(new ArrayBuffer(16));
     fprog.setUint16(0, 1, true);
     fprog.setBigUint64(8, BigInt(program), true);
@@ -36,6 +36,17 @@ const LEFTOVERS = {
   "send-buffer": (fd: number) => sys.ioctl(fd, TUNSETSNDBUF, bytesOfInt(1)),
   "link-type": (fd: number) => sys.ioctlByValue(fd, ifr.TUNSETLINK, ARPHRD_NONE),
 };
+
+/** Buffers whose address the kernel has got. */
+const fixedBuffers: Uint8Array[] = [];
+
+/** The address of a copy of a few bytes that V8 neither moves nor collects. */
+function fixed(bytes: Uint8Array): number {
+  const buffer = new Uint8Array(128);
+  buffer.set(bytes);
+  fixedBuffers.push(buffer);
+  return sys.addressOf(buffer);
+}
 
 const bytesOfInt = (value: number) => new Uint8Array(Int32Array.of(value).buffer);
 
@@ -49,8 +60,8 @@ function dropProgram(): number {
   const attributes = new DataView(new ArrayBuffer(128));
   attributes.setUint32(0, 1, true); // BPF_PROG_TYPE_SOCKET_FILTER
   attributes.setUint32(4, 2, true);
-  attributes.setBigUint64(8, BigInt(sys.addressOf(code)), true);
-  attributes.setBigUint64(16, BigInt(sys.addressOf(new TextEncoder().encode("GPL\0"))), true);
+  attributes.setBigUint64(8, BigInt(fixed(code)), true);
+  attributes.setBigUint64(16, BigInt(fixed(new TextEncoder().encode("GPL\0"))), true);
   const bytes = new Uint8Array(attributes.buffer);
   return must(bpf(BPF_SYSCALL, BPF_PROG_LOAD, bytes, bytes.length) as number);
 }
@@ -113,7 +124,7 @@ describe.skipIf(why !== undefined)(`a persistent TAP with a past${why ? `: ${why
     using _inside = namespace.enter();
     const options = { name: TAP, mac: undefined, mtu: undefined, offloads: true, bringUp: false };
     const control = openControlSocket();
-    const { fd } = openTap(options, control, () => {});
+    const { fd } = attachTap(options, control, () => {});
     const sendBuffer = new Int32Array(1);
     must(sys.ioctl(fd, TUNGETSNDBUF, new Uint8Array(sendBuffer.buffer)));
     const request = new ifr.Ifreq();

@@ -229,7 +229,7 @@ describeKernel(`the end of a process with a TAP it made${suffix}`, () => {
   });
 });
 
-describeKernel(`the worker starts however the program is run${suffix}`, () => {
+describeKernel(`a TAP opens however the program is run${suffix}`, () => {
   let compiled = "";
 
   beforeAll(() => {
@@ -242,7 +242,7 @@ describeKernel(`the worker starts however the program is run${suffix}`, () => {
         typeRoots: [join(ROOT, "node_modules/@types")],
       },
       include: [],
-      files: [join(ROOT, "shared/tap/tap.ts"), join(ROOT, "shared/tap/tap-worker.ts")],
+      files: ["tap/tap.ts", "reactor/wait-worker.ts"].map((file) => join(ROOT, "shared", file)),
     };
     writeFileSync(join(compiled, "tsconfig.json"), JSON.stringify(config));
     writeFileSync(join(compiled, "package.json"), JSON.stringify({ type: "module" }));

@@ -4,7 +4,7 @@
  */
 import type { Frame } from "../../shared/net/frame.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
-import type { TapLink } from "../../shared/tap/messages.ts";
+import type { TapLink } from "../../shared/tap/open.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
 import { bytesOf, type FrameFacts, factsOf, NO_FACTS } from "./packets.ts";
 
@@ -29,9 +29,9 @@ export class FakeTap implements TapEnd {
   onLinkChange: ((link: TapLink) => void) | undefined;
   onGone: ((error: TapError) => void) | undefined;
 
-  /** Frames that the other side sent and flushed to the kernel. */
+  /** Frames that the other side sent to the kernel. */
   readonly sent: Told[] = [];
-  /** Free slots for `send`; set by the test. */
+  /** Frames that the kernel still accepts; set by the test. */
   room = Number.POSITIVE_INFINITY;
   carrier: boolean | undefined;
   /** The error of `setMtu`; undefined accepts the MTU. */
@@ -44,7 +44,6 @@ export class FakeTap implements TapEnd {
   readonly #memory: Uint8Array;
   readonly #free: number[];
   readonly #waiting: Told[] = [];
-  readonly #unflushed: Told[] = [];
   #armed = false;
   #drainAsked = false;
 
@@ -66,7 +65,7 @@ export class FakeTap implements TapEnd {
     return this.#waiting.length;
   }
 
-  /** The kernel consumed frames of the send ring. */
+  /** The kernel accepts frames again. */
   drain(room: number): void {
     this.room = room;
     if (!this.#drainAsked) return;
@@ -111,21 +110,17 @@ export class FakeTap implements TapEnd {
     this.#wake();
   }
 
-  askForSlots(): number {
+  hasRoom(): boolean {
     if (this.room === 0) this.#drainAsked = true;
-    return this.room;
+    return this.room > 0;
   }
 
   send(frame: Frame): boolean {
     if (this.closed) throw new Error("send into a closed TAP");
-    if (this.askForSlots() === 0) return false;
+    if (!this.hasRoom()) return false;
     this.room--;
-    this.#unflushed.push(tell(frame));
+    this.sent.push(tell(frame));
     return true;
-  }
-
-  flush(): void {
-    this.sent.push(...this.#unflushed.splice(0));
   }
 
   setCarrier(up: boolean): void {

@@ -43,9 +43,6 @@ export class LoopbackEnd implements Transport {
     this.close(1006, "terminated");
   }
 
-  cork(): void {}
-  uncork(): void {}
-
   /** Ends both sides now, this one first. */
   end(code: number, reason: string): void {
     if (!this.open) return;

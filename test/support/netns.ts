@@ -8,7 +8,7 @@
  */
 import { existsSync } from "node:fs";
 import process from "node:process";
-import * as sys from "../../shared/tap/sys.ts";
+import * as sys from "../../shared/reactor/sys.ts";
 import { missingProgram, outputOf } from "./installed.ts";
 
 const ip = (...args: string[]): string => outputOf("ip", args).toString();

@@ -8,13 +8,13 @@
  */
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
-import type { Tap as TapClass, TapOptions } from "../../shared/tap/tap.ts";
+import type { openTap as OpenTap, TapOptions } from "../../shared/tap/tap.ts";
 
 interface Wish {
   readonly name: string;
   readonly mac?: number[];
   readonly mtu?: number;
-  /** Import the class from this file instead: compiled code. */
+  /** Import `openTap` from this file instead: compiled code. */
   readonly from?: string;
 }
 
@@ -23,7 +23,7 @@ const from =
   wish.from === undefined
     ? new URL("../../shared/tap/tap.ts", import.meta.url)
     : pathToFileURL(wish.from);
-const { Tap } = (await import(from.href)) as { Tap: typeof TapClass };
+const { openTap } = (await import(from.href)) as { openTap: typeof OpenTap };
 
 const warnings: string[] = [];
 const note = (_fields: object, message: string): void => void warnings.push(message);
@@ -35,7 +35,7 @@ const options: TapOptions = {
   ...(wish.mtu === undefined ? {} : { mtu: wish.mtu }),
 };
 
-const tap = await Tap.open(options).catch((error: { code: string; message: string }) => {
+const tap = await openTap(options).catch((error: { code: string; message: string }) => {
   console.log(JSON.stringify({ refused: { code: error.code, message: error.message } }));
   return undefined;
 });

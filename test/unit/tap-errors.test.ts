@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { checkPlatform, checkTapName, createLine, TapError } from "../../shared/tap/errors.ts";
 import { IFREQ_BYTES, Ifreq } from "../../shared/tap/ifreq.ts";
-import { Tap } from "../../shared/tap/tap.ts";
+import { openTap } from "../../shared/tap/tap.ts";
 
 function refusal(work: () => void): TapError {
   try {
@@ -58,7 +58,7 @@ test("elsewhere than on Linux there is one clear sentence", () => {
 });
 
 test("a bad name is refused before a worker starts", async () => {
-  const opening = Tap.open({ name: "tap%d", offloads: true, log: silentLogger });
+  const opening = openTap({ name: "tap%d", offloads: true, log: silentLogger });
   await expect(opening).rejects.toMatchObject({ name: "TapError", code: "TAP_BAD_NAME" });
 });
 

@@ -26,8 +26,6 @@ class HandTransport implements Transport {
   terminate(): void {
     this.ended ??= [1006, "terminated"];
   }
-  cork(): void {}
-  uncork(): void {}
   /** A message of the peer arrives. */
   arrive(message: Uint8Array): void {
     this.receivedBytes += message.length;

@@ -1,0 +1,111 @@
+/**
+ * Waits in the main thread, in place of libuv. libuv offers all parts for programs that embed its
+ * loop in another one (libuv: docs/src/loop.rst, uv_backend_fd): the descriptor that is readable
+ * when libuv has work, and the time until its next timer.
+ *
+ *   libuv's turn:  timers ─► poll, without a wait ─► immediates ─► Reactor.turn ─┐
+ *        ▲                                               waits for both          │
+ *        └───────────────────────────────────────────────────────────────────────┘
+ *
+ * An idle handle of ours keeps libuv from waiting in its own poll. It rests during our turn, so that
+ * uv_backend_timeout tells whether anything else is due: an immediate, a watcher that libuv has not
+ * put into its set yet, a closing handle, a timer.
+ */
+import koffi from "koffi";
+import type { Waiter } from "./reactor.ts";
+import * as sys from "./sys.ts";
+
+type Pointer = unknown;
+const library = koffi.load(null);
+
+/** Returns a function of libuv. Throws when this Node does not export it. */
+const uv = <A extends unknown[], R>(prototype: string): ((...args: A) => R) =>
+  library.func(prototype) as unknown as (...args: A) => R;
+
+/** libuv: include/uv.h, uv_handle_type. */
+const UV_IDLE = 6;
+/** Longest interval of a timer. It keeps the process alive while something is watched. */
+const FOR_EVER_MS = 0x7fff_ffff;
+/** A wait ends after this time (ms) at the latest. */
+const LONGEST_WAIT_MS = 1000;
+
+// The functions of this moment: a test may replace the global ones by a clock of its own.
+const { setImmediate, setInterval, clearInterval } = globalThis;
+
+export class EmbeddedWaiter implements Waiter {
+  readonly #timeout: (loop: Pointer) => number;
+  readonly #start: (handle: Pointer, callback: Pointer) => number;
+  readonly #stop: (handle: Pointer) => number;
+  readonly #loop: Pointer;
+  readonly #idle: Pointer;
+  /** A function of libuv that does nothing with a handle: the callback of the idle handle. */
+  readonly #nothing: Pointer;
+  #turn: () => void = () => {};
+  /** Set while something is watched. */
+  #keepAlive: NodeJS.Timeout | undefined;
+  #isScheduled = false;
+  readonly #run = (): void => {
+    this.#isScheduled = false;
+    if (this.#keepAlive === undefined) return;
+    this.#stop(this.#idle);
+    this.#turn();
+  };
+
+  /** Adds libuv's descriptor to `epoll`. Throws when this process's libuv is not as expected. */
+  constructor(epoll: number) {
+    this.#timeout = uv("int uv_backend_timeout(void *loop)");
+    this.#start = uv("int uv_idle_start(void *handle, void *callback)");
+    this.#stop = uv("int uv_idle_stop(void *handle)");
+    this.#loop = uv<[], Pointer>("void *uv_default_loop()")();
+    const size = uv<[type: number], number>("size_t uv_handle_size(int type)")(UV_IDLE);
+    const init = uv<[loop: Pointer, handle: Pointer], number>(
+      "int uv_idle_init(void *loop, void *handle)",
+    );
+    const symbol = uv<[library: null, name: string], Pointer>(
+      "void *dlsym(void *library, const char *name)",
+    );
+    const idle = koffi.alloc("uint8_t", size) as Pointer;
+    const nothing = symbol(null, "uv_handle_get_loop");
+    const backend = uv<[loop: Pointer], number>("int uv_backend_fd(void *loop)")(this.#loop);
+    if (nothing === null || backend < 0 || init(this.#loop, idle) !== 0) {
+      throw new Error("libuv's loop can't be embedded");
+    }
+    this.#nothing = nothing;
+    this.#idle = idle;
+    this.#start(this.#idle, this.#nothing);
+    const isBusy = this.#timeout(this.#loop) === 0;
+    this.#stop(this.#idle);
+    if (!isBusy) throw new Error("libuv's loop does not know its idle handle");
+    // No watch has this serial, so that the event itself is ignored. It only ends the wait.
+    const event = new Uint8Array(128);
+    new Uint32Array(event.buffer)[0] = sys.EPOLLIN;
+    if (sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, backend, sys.addressOf(event)) !== 0) {
+      throw new Error(`libuv's descriptor can't be watched: errno ${sys.errno()}`);
+    }
+  }
+
+  start(turn: () => void): void {
+    this.#turn = turn;
+    this.#keepAlive = setInterval(() => {}, FOR_EVER_MS);
+    this.turned();
+  }
+
+  timeout(): number {
+    const ms = this.#timeout(this.#loop);
+    return ms < 0 ? LONGEST_WAIT_MS : Math.min(ms, LONGEST_WAIT_MS);
+  }
+
+  turned(): void {
+    this.#start(this.#idle, this.#nothing);
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    // Unreferenced, so that libuv's idle handle for immediates counts those of others only.
+    setImmediate(this.#run).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+    this.#stop(this.#idle);
+  }
+}

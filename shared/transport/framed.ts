@@ -1,0 +1,232 @@
+/**
+ * A link's messages as WebSocket frames on a stream, from the end of the handshake to the end of the
+ * connection. The control frames travel in order with the messages.
+ *
+ *   open ── close ──► closing ── the peer's close, or its end, or time ──► closed
+ *     └── the peer's close, a broken rule ────────────────────────────────────┘
+ *
+ * Source: RFC 6455, section 5.5 (control frames), 7 (closing).
+ */
+import { randomFillSync } from "node:crypto";
+import { CloseCode, Limits } from "../wire/protocol.ts";
+import {
+  CONTROL_BYTES,
+  FRAME_ROOM,
+  FrameReader,
+  type FrameSink,
+  frameInPlace,
+  NO_CODE,
+  Opcode,
+} from "./frames.ts";
+import { ReadBuffer } from "./read-buffer.ts";
+import type { ByteStream, StreamOwner } from "./stream.ts";
+import type { Transport } from "./transport.ts";
+
+/** Longest reason of a close frame, which also has a code. */
+const REASON_BYTES = CONTROL_BYTES - 2;
+/** Time (ms) in which a peer must answer a close before its socket is cut. */
+const CLOSE_MS = 5000;
+/** Bytes and time (ms) that a peer may still send after this side has sent its close frame. */
+const LAST_BYTES = 256 * 1024;
+const LAST_MS = 1000;
+/** Most answers to pings that may wait for a peer that does not read. */
+const MAX_PENDING_PONGS = 64;
+/** The code of a connection that ended without a close frame (RFC 6455, 7.4.1). */
+const ABNORMAL = 1006;
+
+/** Masking keys. Random bytes are drawn for many keys at a time. */
+const KEY_BYTES = 4;
+const KEY_POOL_BYTES = 4096;
+const ZERO_KEY = new Uint8Array(KEY_BYTES);
+
+/** Masking of sent frames: none (a server), random keys (a client), or the zero key (a client). */
+export type Masking = "none" | "random" | "zero";
+
+export class FramedTransport implements Transport, StreamOwner, FrameSink {
+  readonly input = new ReadBuffer();
+  readonly #stream: ByteStream;
+  readonly #masking: Masking;
+  readonly #reader: FrameReader;
+  /** Pool of random keys, empty unless frames are masked with random keys. */
+  readonly #keys: Uint8Array;
+  #nextKey = KEY_POOL_BYTES;
+  #pongs = 0;
+  /** True after this side has sent its close frame. */
+  #isClosing = false;
+  #isOver = false;
+  /** Value of `receivedBytes` after which reading stops; set when this side ends. */
+  #lastByte = Number.POSITIVE_INFINITY;
+  #cut: NodeJS.Timeout | undefined;
+  onMessage: (message: Uint8Array) => void = () => {};
+  onClose: (code: number, reason: string) => void = () => {};
+  readonly #ponged = (): void => {
+    this.#pongs--;
+  };
+
+  /** `head`: bytes that arrived with the handshake. Call `start` when the handlers are set. */
+  constructor(stream: ByteStream, masking: Masking, head: Uint8Array) {
+    this.#stream = stream;
+    this.#masking = masking;
+    this.#keys = new Uint8Array(masking === "random" ? KEY_POOL_BYTES : 0);
+    this.#reader = new FrameReader(masking === "none", Limits.MESSAGE_BYTES, this);
+    if (head.length > 0) {
+      this.input.bytes = Uint8Array.from(head);
+      this.input.end = head.length;
+    }
+    stream.read(this);
+  }
+
+  get open(): boolean {
+    return !this.#isClosing && !this.#isOver;
+  }
+
+  get unsentBytes(): number {
+    return this.#stream.unsentBytes;
+  }
+
+  get receivedBytes(): number {
+    return this.#stream.receivedBytes;
+  }
+
+  send(message: Uint8Array, done: () => void): void {
+    if (!this.open) done();
+    else this.#stream.write(frameInPlace(message, this.#key()), done);
+  }
+
+  close(code: number, reason: string): void {
+    if (!this.open) return;
+    this.#sendClose(code, reason);
+    this.#lastByte = this.receivedBytes + LAST_BYTES;
+    this.#cutAfter(CLOSE_MS);
+  }
+
+  terminate(): void {
+    clearTimeout(this.#cut);
+    this.#stream.destroy();
+    this.#finish(ABNORMAL, "");
+  }
+
+  // Calls of the stream.
+
+  received(until: number): boolean {
+    const isBehind = this.#process(until);
+    if (this.receivedBytes > this.#lastByte) this.#leave();
+    return isBehind;
+  }
+
+  ended(): void {
+    this.terminate();
+  }
+
+  #process(until: number): boolean {
+    const { input } = this;
+    const reader = this.#reader;
+    while (!reader.over) {
+      const at = input.start;
+      input.start = reader.next(input.bytes, at, input.end);
+      if (input.start === at) return false;
+      if (performance.now() >= until) return input.start < input.end;
+    }
+    input.start = input.end;
+    return false;
+  }
+
+  // Calls of the reader.
+
+  message(bytes: Uint8Array): void {
+    this.onMessage(bytes);
+  }
+
+  ping(payload: Uint8Array): void {
+    if (!this.open) return;
+    if (this.#pongs === MAX_PENDING_PONGS) {
+      this.#refuse(CloseCode.POLICY, "pings come faster than their answers are read");
+      return;
+    }
+    this.#pongs++;
+    this.#sendControl(Opcode.PONG, payload, this.#ponged);
+  }
+
+  text(): void {
+    this.#refuse(CloseCode.TEXT_MESSAGE, "only binary messages are understood here");
+  }
+
+  broken(code: number, reason: string): void {
+    this.#refuse(code, reason);
+  }
+
+  /** Answers with the same code. Nothing but the end of the stream should follow. */
+  closeFrame(code: number, reason: string): void {
+    if (!this.#isClosing) this.#sendClose(code, reason);
+    this.#stream.end();
+    this.#lastByte = Math.min(this.#lastByte, this.receivedBytes + LAST_BYTES);
+    this.#cutAfter(LAST_MS);
+    this.#finish(code, reason);
+  }
+
+  /** Ends a connection whose peer broke a rule, and tells it why. */
+  #refuse(code: number, reason: string): void {
+    this.#reader.over = true;
+    if (!this.#isClosing) this.#sendClose(code, reason);
+    this.#leave();
+    this.#finish(code, reason);
+  }
+
+  /**
+   * Stops reading, so that further bytes of the peer stay in the kernel and the TCP window closes.
+   * The peer may still read the close frame and the end of the stream; then the socket is cut.
+   */
+  #leave(): void {
+    this.#stream.stopReading();
+    this.#stream.end();
+    this.#cutAfter(LAST_MS);
+  }
+
+  #cutAfter(ms: number): void {
+    clearTimeout(this.#cut);
+    this.#cut = setTimeout(() => this.terminate(), ms);
+    this.#cut.unref();
+  }
+
+  #finish(code: number, reason: string): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#reader.over = true;
+    this.onClose(code, reason);
+  }
+
+  #sendClose(code: number, reason: string): void {
+    this.#isClosing = true;
+    const text = new TextEncoder().encode(clip(reason));
+    const payload = new Uint8Array(code === NO_CODE ? 0 : 2 + text.length);
+    if (code !== NO_CODE) {
+      payload[0] = code >> 8;
+      payload[1] = code;
+      payload.set(text, 2);
+    }
+    this.#sendControl(Opcode.CLOSE, payload, () => {});
+  }
+
+  #sendControl(opcode: number, payload: Uint8Array, done: () => void): void {
+    const room = new Uint8Array(FRAME_ROOM + payload.length);
+    room.set(payload, FRAME_ROOM);
+    this.#stream.write(frameInPlace(room.subarray(FRAME_ROOM), this.#key(), opcode), done);
+  }
+
+  #key(): Uint8Array | undefined {
+    if (this.#masking === "none") return undefined;
+    if (this.#masking === "zero") return ZERO_KEY;
+    if (this.#nextKey === KEY_POOL_BYTES) {
+      randomFillSync(this.#keys);
+      this.#nextKey = 0;
+    }
+    this.#nextKey += KEY_BYTES;
+    return this.#keys.subarray(this.#nextKey - KEY_BYTES, this.#nextKey);
+  }
+}
+
+function clip(reason: string): string {
+  let text = reason;
+  while (Buffer.byteLength(text) > REASON_BYTES) text = text.slice(0, -1);
+  return text;
+}

@@ -1,0 +1,97 @@
+/** A stream on a socket of Node: TLS, and wherever there is no reactor. */
+import type { Socket } from "node:net";
+import { copyBytes } from "../bytes/copy.ts";
+import { type ByteStream, READ_MS, type StreamOwner } from "./stream.ts";
+
+export class NodeStream implements ByteStream {
+  readonly #socket: Socket;
+  #owner: StreamOwner | undefined;
+  #isReading = false;
+  /** True when the owner has input left from an earlier turn. */
+  #isBehind = false;
+  #hasEnded = false;
+  receivedBytes = 0;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.pause();
+    socket.setNoDelay(true);
+  }
+
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  read(owner: StreamOwner): void {
+    this.#owner = owner;
+    this.#isReading = true;
+    const socket = this.#socket;
+    socket.on("data", (chunk: Buffer) => this.#take(chunk));
+    socket.on("end", () => this.#ended());
+    socket.on("close", () => this.#ended());
+    // "close" follows.
+    socket.on("error", () => {});
+    // In the next turn: the owner's handlers are not set yet.
+    if (owner.input.end > owner.input.start) this.#after(true);
+    else socket.resume();
+  }
+
+  stopReading(): void {
+    this.#isReading = false;
+    this.#socket.pause();
+  }
+
+  write(bytes: Uint8Array, done: () => void): void {
+    this.#socket.write(bytes, done);
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  destroy(): void {
+    this.#isReading = false;
+    this.#socket.destroy();
+    this.#owner?.input.clear();
+  }
+
+  #take(chunk: Buffer): void {
+    this.receivedBytes += chunk.length;
+    if (!this.#isReading) return;
+    const { input } = this.#owner!;
+    const until = performance.now() + READ_MS;
+    // A chunk that comes although the socket is paused waits behind the rest.
+    let isBehind = this.#isBehind;
+    for (let at = 0; at < chunk.length && this.#isReading; ) {
+      const n = Math.min(input.room(), chunk.length - at);
+      copyBytes(chunk, at, input.bytes, input.end, n);
+      input.end += n;
+      at += n;
+      if (!isBehind) isBehind = this.#owner!.received(until);
+    }
+    this.#after(isBehind);
+  }
+
+  #after(isBehind: boolean): void {
+    if (!this.#isReading) return;
+    if (!isBehind) {
+      this.#owner!.input.settle();
+      this.#socket.resume();
+    } else if (!this.#isBehind) {
+      this.#socket.pause();
+      setImmediate(() => this.#rest());
+    }
+    this.#isBehind = isBehind;
+  }
+
+  #rest(): void {
+    this.#isBehind = false;
+    if (this.#isReading) this.#after(this.#owner!.received(performance.now() + READ_MS));
+  }
+
+  #ended(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    if (this.#isReading) this.#owner!.ended();
+  }
+}

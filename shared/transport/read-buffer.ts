@@ -1,0 +1,95 @@
+/**
+ * The bytes of a stream that were received and not processed yet.
+ *
+ *   | processed | held: the begin of a message | room for the next read |
+ *               ^ start                        ^ end
+ *
+ * The next read continues behind the held bytes, so that a message is never collected. All streams
+ * share a few large buffers, whose lines are still in the cache: a stream has one only while it is
+ * read, or while it holds a large part of a message.
+ */
+import { BufferPool } from "../bytes/pool.ts";
+
+/** Most bytes of one read. */
+const READ_BYTES = 256 * 1024;
+/** Least room for a read. */
+const LEAST_BYTES = 4096;
+const SHARED_BYTES = 2 * READ_BYTES;
+/** Held bytes up to which a stream moves to a buffer of its own, instead of keeping a shared one. */
+const SMALL_BYTES = 16 * 1024;
+/** Most shared buffers that streams keep for large parts. Further parts move as small ones do. */
+const MOST_KEPT = 16;
+
+const pool = new BufferPool(SHARED_BYTES, 4);
+const NONE = new Uint8Array(0);
+/** Number of shared buffers in use, for the whole process. */
+let inUse = 0;
+
+export class ReadBuffer {
+  bytes: Uint8Array = NONE;
+  start = 0;
+  end = 0;
+  #isShared = false;
+
+  /** Makes room behind `end`. Returns the number of bytes that may be read there. */
+  room(): number {
+    const held = this.end - this.start;
+    if (this.#isShared) {
+      if (this.bytes.length - this.end < READ_BYTES) this.#toFront();
+      if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
+    } else if (held <= SMALL_BYTES) {
+      const buffer = pool.get();
+      inUse++;
+      this.#moveTo(buffer);
+      this.#isShared = true;
+    } else if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
+    return Math.min(READ_BYTES, this.bytes.length - this.end);
+  }
+
+  /** Called when the stream waits for more input. Gives a shared buffer back if possible. */
+  settle(): void {
+    if (!this.#isShared) return;
+    const held = this.end - this.start;
+    if (held === 0) this.clear();
+    else if (held <= SMALL_BYTES) this.#own(Math.max(held, LEAST_BYTES));
+    else if (inUse > MOST_KEPT) this.#own(2 * held);
+  }
+
+  /** Drops all bytes. */
+  clear(): void {
+    this.#giveBack();
+    this.bytes = NONE;
+    this.start = 0;
+    this.end = 0;
+  }
+
+  #own(bytes: number): void {
+    const old = this.bytes;
+    const wasShared = this.#isShared;
+    this.#moveTo(new Uint8Array(bytes));
+    if (wasShared) this.#release(old);
+  }
+
+  #moveTo(buffer: Uint8Array): void {
+    buffer.set(this.bytes.subarray(this.start, this.end));
+    this.bytes = buffer;
+    this.end -= this.start;
+    this.start = 0;
+  }
+
+  #toFront(): void {
+    this.bytes.copyWithin(0, this.start, this.end);
+    this.end -= this.start;
+    this.start = 0;
+  }
+
+  #giveBack(): void {
+    if (this.#isShared) this.#release(this.bytes);
+  }
+
+  #release(buffer: Uint8Array): void {
+    this.#isShared = false;
+    inUse--;
+    pool.put(buffer);
+  }
+}
