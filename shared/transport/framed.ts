@@ -103,7 +103,8 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   terminate(): void {
     clearTimeout(this.#cut);
     this.#stream.destroy();
-    this.#finish(ABNORMAL, "");
+    // The caller has its own reason, and tells it first.
+    queueMicrotask(() => this.#finish(ABNORMAL, ""));
   }
 
   // Calls of the stream.
