@@ -28,7 +28,7 @@ class Sequencer extends BaseSequencer {
     const place = ({ project, moduleId }: TestSpecification): number => {
       const long = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
       if (long >= 0) return long;
-      return LONG.length + ["beside", "mocking", "inside"].indexOf(project.name);
+      return LONG.length + ["beside", "portable", "mocking", "inside"].indexOf(project.name);
     };
     // A stable sort: files of the same place keep the order of vitest, by size.
     return (await super.sort(files)).sort((a, b) => place(a) - place(b));
@@ -47,6 +47,13 @@ const inside = () => ({ pool: "forks", maxWorkers, provide: { limits: limits(60,
 function limits(testSeconds: number, hookSeconds: number): TimeLimits {
   return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
 }
+
+/** Files that run once more without the reactor: libuv waits for their sockets. */
+const PORTABLE = [
+  ...["contract/*", "hostile/*"].map((name) => `test/${name}.test.ts`),
+  ...["accounting", "connect-cycles", "device-restart", "lost-links", "migrate", "slow-line"],
+  ...["capture", "tap", "tap-kernel", "traffic"],
+].map((name) => (name.startsWith("test/") ? name : `test/scenario/${name}.test.ts`));
 
 export default defineConfig({
   test: {
@@ -86,6 +93,17 @@ export default defineConfig({
           include: kinds("hostile", "interop", "scenario"),
           pool: "forks",
           maxWorkers,
+          provide: { limits: limits(180, 60) },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "portable",
+          include: PORTABLE,
+          pool: "forks",
+          maxWorkers,
+          env: { RINGWIRE_REACTOR: "0" },
           provide: { limits: limits(180, 60) },
         },
       },

@@ -73,6 +73,18 @@ type Column<T> = readonly [
 const DEVICE: readonly Column<DeviceStatus>[] = [
   ["connections", "Connections of frontends, those before hello too.", (d) => d.connections],
   ["uptime_seconds", "Since the device started.", (d) => d.seconds],
+  [
+    "turns_total",
+    "Turns of the data path, by the upper bound of their length in ms.",
+    (d) => d.dataPath.turns,
+    "ms",
+  ],
+  ["turns_seconds_total", "Sum of all turns of the data path.", (d) => d.dataPath.turnSeconds],
+  [
+    "turn_longest_seconds",
+    "The longest turn of the data path since the start.",
+    (d) => d.dataPath.longestTurnMs / 1000,
+  ],
   ["captures_running", "Captures that run.", (d) => d.captures.running],
   ["captures_total", "Captures that began.", (d) => d.captures.begun],
   [

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
+import { dataPathStatus } from "../shared/reactor/index.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
@@ -126,6 +127,7 @@ export class DeviceServer implements ConnectionOwner {
       node: process.version,
       seconds: Math.round((this.clock.now() - this.#started) / 1000),
       memoryBytes: process.memoryUsage.rss(),
+      dataPath: dataPathStatus(),
       connections: this.#connections.size,
       segment: this.segment.snapshot(),
       nics: this.#nics.all.flatMap((connection) => connection.snapshot() ?? []),

@@ -13,6 +13,7 @@ import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { Recorder } from "../shared/capture/recorder.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import { formatMac, parseUnicastMac } from "../shared/net/ethernet.ts";
+import { reactor } from "../shared/reactor/index.ts";
 import type {
   FrontendStatus,
   NicCounters,
@@ -320,6 +321,7 @@ export class Nic extends EventEmitter<NicEvents> {
       state,
       mac: formatMac(mac),
       mtu,
+      waits: reactor() === undefined ? "libuv" : "reactor",
       queues: Math.min(this.#options.queues ?? 1, agreed.queues),
       segment: agreed.segment,
       epoch: agreed.epoch,

@@ -9,7 +9,7 @@ import { similar } from "./similar.ts";
 /** Variables that are not flags, by the program that reads them. */
 const OTHERS = [
   // Every command: the log, and the file of options.
-  ...["RINGWIRE_LOG", "RINGWIRE_CONFIG"],
+  ...["RINGWIRE_LOG", "RINGWIRE_CONFIG", "RINGWIRE_REACTOR"],
   // The program in Wireshark's extcap folder.
   ...["RINGWIRE_BIN", "RINGWIRE_NODE"],
   // The tests.

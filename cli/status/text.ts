@@ -21,11 +21,11 @@ export interface StatusPage extends DeviceStatus {
 /** Returns the whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: StatusPage): string[] {
   const nics = status.nics.toSorted(byName);
-  const { agent, pid, seconds, segment, addresses, left } = status;
+  const { agent, pid, seconds, segment, addresses, left, dataPath } = status;
   const lines = [
     printable(
       `${agent}, process ${pid}, up ${durationText(seconds)}, ` +
-        `segment ${segment.name}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"}`,
+        `segment ${segment.name}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"}, ${waitText(dataPath)}`,
     ),
   ];
   const section = (title: string, part: readonly string[]) => {
@@ -41,6 +41,12 @@ export function statusLines(status: StatusPage): string[] {
   section("Connections that ended", tableOf(left.nics, LEFT_NICS));
   return lines;
 }
+
+/** Names the wait of the data path, and its longest turn where turns are measured. */
+const waitText = ({ waits, whyLibuv, longestTurnMs }: DeviceStatus["dataPath"]): string =>
+  waits === "reactor"
+    ? `reactor, longest turn ${msText(longestTurnMs)}`
+    : `libuv waits: ${whyLibuv}`;
 
 /** Returns the state of a NIC in a word: xenbus state, ENA's status, or a worse condition. */
 export const nicState = ({ nic }: NicStatus): string =>

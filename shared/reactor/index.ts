@@ -4,10 +4,8 @@
  * No other file of this room is imported statically, so that koffi is loaded only where it works.
  */
 import { isMainThread } from "node:worker_threads";
+import type { DeviceStatus } from "../status/device-status.ts";
 import type { Reactor } from "./reactor.ts";
-
-/** What waits for the sockets of NICs. */
-export type Waits = "reactor" | "libuv";
 
 let embedded: Reactor | undefined;
 let reason = "not started";
@@ -52,8 +50,17 @@ export function prepareReactor(): Promise<void> {
 /** The reactor for sockets, or undefined where libuv waits for them. See `prepareReactor`. */
 export const reactor = (): Reactor | undefined => embedded;
 
-/** Why libuv waits for sockets; empty where the reactor does. */
-export const whyNoReactor = (): string => reason;
+/** The state of the wait for sockets, for a status. */
+export function dataPathStatus(): DeviceStatus["dataPath"] {
+  const times = embedded?.times;
+  return {
+    waits: embedded === undefined ? "libuv" : "reactor",
+    whyLibuv: reason,
+    turns: times?.byClass() ?? {},
+    longestTurnMs: Math.round((times?.longestMs ?? 0) * 1000) / 1000,
+    turnSeconds: Math.round(times?.sumMs ?? 0) / 1000,
+  };
+}
 
 /** Returns the reactor for descriptors that libuv can't poll. Rejects on systems without epoll. */
 export async function pollingReactor(): Promise<Reactor> {

@@ -1,7 +1,7 @@
 /** How long the turns of the data path are: the time in which a descriptor that is ready waits. */
 
 /** Upper bounds (ms) of the classes of turns. The last class has none. */
-export const TURN_BOUNDS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] as const;
+const TURN_BOUNDS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] as const;
 
 export class TurnTimes {
   /** Number of turns by class, each class alone. One more than TURN_BOUNDS_MS. */
@@ -11,6 +11,12 @@ export class TurnTimes {
   /** The longest turn since the start, in ms. */
   longestMs = 0;
   #began = -1;
+
+  /** Number of turns by the upper bound of their class in ms; the last class is "longer". */
+  byClass(): Record<string, number> {
+    const names = [...TURN_BOUNDS_MS.map(String), "longer"];
+    return Object.fromEntries(names.map((name, i) => [name, this.counts[i]!]));
+  }
 
   began(now: number): void {
     this.#began = now;

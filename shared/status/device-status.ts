@@ -249,6 +249,15 @@ export const deviceStatus = z.object({
   // Time since the device started.
   seconds: z.number(),
   memoryBytes: z.number(),
+  // The wait for the sockets of NICs and uplinks: "reactor" or "libuv". `whyLibuv` is empty with the
+  // reactor. Turns are measured with the reactor only, by their length: `turns` counts them by the
+  // upper bound of their class in ms, `longestTurnMs` is since the start.
+  dataPath: z.object({
+    waits: text,
+    whyLibuv: text,
+    turns: counts,
+    ...numbers("longestTurnMs", "turnSeconds"),
+  }),
   // Number of connections of frontends, including those before hello.
   connections: z.number(),
   segment,

@@ -15,6 +15,8 @@ export interface FrontendStatus {
   readonly mac: string;
   /** Bytes of a packet without its Ethernet header. */
   readonly mtu: number;
+  /** The wait for the link and the TAP. */
+  readonly waits: "reactor" | "libuv";
   /** Number of queue pairs. */
   readonly queues: number;
   readonly segment: string;

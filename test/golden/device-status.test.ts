@@ -10,7 +10,7 @@ import { merged, pageOf } from "../support/status.ts";
 function placesIn(value: unknown, at = ""): string[] {
   if (typeof value !== "object" || value === null) return [at];
   if (Array.isArray(value)) return value.flatMap((entry) => placesIn(entry, `${at}[]`));
-  const free = /\.(dropped|faults|reports|resets|refused|lost\.\w+)$/.test(at);
+  const free = /\.(dropped|faults|reports|resets|refused|turns|lost\.\w+)$/.test(at);
   return Object.entries(value).flatMap(([key, part]) =>
     free ? [] : placesIn(part, `${at}.${key}`),
   );

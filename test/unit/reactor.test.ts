@@ -1,0 +1,167 @@
+/** The reactor of the main thread, and the helper thread that waits where there is none. */
+import { closeSync, writeSync } from "node:fs";
+import { setImmediate as immediate } from "node:timers/promises";
+import { afterEach, describe, expect, it } from "vitest";
+import { HelperWaiter } from "../../shared/reactor/helper.ts";
+import { dataPathStatus, prepareReactor, reactor } from "../../shared/reactor/index.ts";
+import { openEpoll, Reactor, type Watch } from "../../shared/reactor/reactor.ts";
+import * as sys from "../../shared/reactor/sys.ts";
+import { NODE, run } from "../support/process.ts";
+
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
+const scratch = new Uint8Array(128);
+const scratchAddress = sys.addressOf(scratch);
+
+const fds: number[] = [];
+const watches: Watch[] = [];
+afterEach(() => {
+  for (const watch of watches.splice(0)) watch.close();
+  for (const fd of fds.splice(0)) closeSync(fd);
+});
+
+/** A descriptor that is readable after `ring`. */
+function bell(): { fd: number; ring: () => void; hush: () => void } {
+  const fd = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
+  fds.push(fd);
+  return { fd, ring: () => writeSync(fd, ONE), hush: () => sys.read(fd, scratchAddress, 8) };
+}
+
+function helped(): Reactor {
+  const epoll = openEpoll();
+  return new Reactor(epoll, new HelperWaiter(epoll));
+}
+
+describe.each([
+  ["in libuv's place", async () => prepareReactor().then(() => reactor()!)],
+  ["in a helper thread", async () => helped()],
+])("a reactor that waits %s", (_name, make) => {
+  it("calls the handler of a descriptor that is ready, and no other", async () => {
+    const it = await make();
+    const [one, other] = [bell(), bell()];
+    const { promise, resolve } = Promise.withResolvers<number>();
+    watches.push(
+      it.watch(one.fd, sys.EPOLLIN, (events) => {
+        one.hush();
+        resolve(events);
+      }),
+    );
+    watches.push(
+      it.watch(other.fd, sys.EPOLLIN, () => {
+        throw new Error("nobody rang");
+      }),
+    );
+    one.ring();
+    expect(await promise).toBe(sys.EPOLLIN);
+  });
+
+  it("does not call a handler whose watch an earlier handler of the turn has ended", async () => {
+    const it = await make();
+    const [one, other, last] = [bell(), bell(), bell()];
+    const called: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const ended = (own: Watch[], name: string) => () => {
+      called.push(name);
+      for (const watch of own) watch.close();
+      last.ring();
+    };
+    const both: Watch[] = [];
+    both.push(it.watch(one.fd, sys.EPOLLIN, ended(both, "one")));
+    both.push(it.watch(other.fd, sys.EPOLLIN, ended(both, "other")));
+    watches.push(
+      it.watch(last.fd, sys.EPOLLIN, () => {
+        last.hush();
+        resolve();
+      }),
+    );
+    one.ring();
+    other.ring();
+    await promise;
+    expect(called.length).toBe(1);
+  });
+
+  it("runs a handler again in the next turn, after the other descriptors that are ready", async () => {
+    const it = await make();
+    const [busy, other] = [bell(), bell()];
+    const called: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const watch = it.watch(busy.fd, sys.EPOLLIN, (events) => {
+      busy.hush();
+      called.push(`busy ${events}`);
+      if (events !== 0) other.ring();
+      if (called.length < 4) watch.again();
+      else resolve();
+    });
+    watches.push(watch);
+    watches.push(
+      it.watch(other.fd, sys.EPOLLIN, () => {
+        other.hush();
+        called.push("other");
+      }),
+    );
+    busy.ring();
+    await promise;
+    expect(called).toEqual(["busy 1", "busy 0", "other", "busy 0"]);
+  });
+
+  it("lets timers, promises and immediates run beside a descriptor that is always ready", async () => {
+    const it = await make();
+    const always = bell();
+    let turns = 0;
+    watches.push(it.watch(always.fd, sys.EPOLLIN, () => void turns++));
+    always.ring();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await immediate();
+    await Promise.resolve();
+    const before = turns;
+    while (turns < before + 3) await immediate();
+  });
+});
+
+describe("in libuv's place", () => {
+  it("an immediate, a timer and a thread of libuv end the wait", async () => {
+    await prepareReactor();
+    const { fd } = bell();
+    watches.push(reactor()!.watch(fd, sys.EPOLLIN, () => {}));
+    await immediate();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const { readFile } = await import("node:fs/promises");
+    expect((await readFile("/proc/self/stat", "utf8")).length).toBeGreaterThan(0);
+  });
+
+  it("measures its turns", async () => {
+    await prepareReactor();
+    const { fd, ring, hush } = bell();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    watches.push(
+      reactor()!.watch(fd, sys.EPOLLIN, () => {
+        hush();
+        const end = performance.now() + 25;
+        while (performance.now() < end);
+        resolve();
+      }),
+    );
+    ring();
+    await promise;
+    await immediate();
+    await immediate();
+    const { waits, whyLibuv, longestTurnMs, turns } = dataPathStatus();
+    expect({ waits, whyLibuv }).toEqual({ waits: "reactor", whyLibuv: "" });
+    expect(longestTurnMs).toBeGreaterThanOrEqual(25);
+    expect(Object.values(turns).reduce((a, b) => a + b)).toBeGreaterThan(0);
+  });
+
+  it.each([
+    ["1", { waits: "reactor", whyLibuv: "" }],
+    ["0", { waits: "libuv", whyLibuv: "RINGWIRE_REACTOR=0" }],
+  ])(
+    "a process with RINGWIRE_REACTOR=%s says what waits, and ends by itself",
+    async (set, said) => {
+      const index = new URL("../../shared/reactor/index.ts", import.meta.url).href;
+      const program = `const r = await import(${JSON.stringify(index)}); await r.prepareReactor();
+      const { waits, whyLibuv } = r.dataPathStatus(); console.log(JSON.stringify({ waits, whyLibuv }));`;
+      const argv = [NODE, "--input-type=module", "-e", program];
+      const child = await run(argv, { env: { ...process.env, RINGWIRE_REACTOR: set } });
+      expect(JSON.parse(child.stdout)).toEqual(said);
+    },
+  );
+});
