@@ -1,8 +1,10 @@
 /** Copies at every alignment, numbers at their limits, invalid layouts, hexdump. */
 import { describe, expect, test } from "vitest";
 import { hexdump } from "../../frontend/apps/pkt-gen/hexdump.ts";
+import { allocate, arena } from "../../shared/bytes/arena.ts";
 import { bit } from "../../shared/bytes/bits.ts";
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { maskInPlace } from "../../shared/bytes/mask.ts";
 import {
   bits,
   cString,
@@ -20,6 +22,40 @@ import { getU48, getU64, setU48, setU64 } from "../../shared/bytes/u64.ts";
 import { sameBytes } from "../support/same.ts";
 
 const JUNK = 0xa5;
+
+describe("maskInPlace", () => {
+  const KEY = 0xd4c3b281 | 0;
+  const keyByte = (n: number): number => (KEY >>> (8 * (n & 3))) & 0xff;
+
+  test.each([
+    ["the arena", allocate],
+    ["other memory", (bytes: number) => new Uint8Array(bytes)],
+  ])("applies the key to every byte of the span and to no other, in %s", (name, make) => {
+    const bytes = make(400);
+    expect(bytes.buffer === arena).toBe(name === "the arena");
+    for (let at = 0; at < 17; at++) {
+      for (const length of [0, 1, 3, 4, 5, 15, 16, 17, 63, 64, 65, 79, 80, 81, 127, 255, 300]) {
+        bytes.fill(JUNK);
+        maskInPlace(bytes, at, length, KEY);
+        const want = bytes.map((_, i) =>
+          i >= at && i < at + length ? JUNK ^ keyByte(i - at) : JUNK,
+        );
+        sameBytes(bytes, want, `${length} bytes at ${at}`);
+      }
+    }
+  });
+
+  test("the zero key changes nothing", () => {
+    const bytes = new Uint8Array(100).fill(JUNK);
+    maskInPlace(bytes, 0, 100, 0);
+    sameBytes(bytes, new Uint8Array(100).fill(JUNK));
+  });
+
+  test("buffers of the arena do not overlap", () => {
+    const [one, two] = [allocate(100).fill(1), allocate(100).fill(2)];
+    expect([one.at(-1), two[0]]).toEqual([1, 2]);
+  });
+});
 
 describe("copyBytes", () => {
   const lengths = [0, 1, 3, 7, 8, 9, 15, 16, 23, 24, 25, 31, 60, 256, 1514];
