@@ -98,7 +98,7 @@ export function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number
     map.sync(SyncOp.PREWRITE);
     let flags = i === count - 1 ? 0 : TxFlag.MORE_DATA;
     if (i === 0) flags |= facts;
-    const offset = map.segmentAddress(0) % GRANT_PAGE_BYTES;
+    const offset = map.segmentAddress(0) & (GRANT_PAGE_BYTES - 1);
     // The first request carries the length of the whole packet, each further one the length of its
     // piece. The backend finds the first piece's length by subtraction.
     const size = i === 0 ? m.pktLength : lengths[i]!;

@@ -305,7 +305,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     if (this.queryForeignAccess(reference) !== 0) {
       throw new GrantMisuse("GRANT_IN_USE", `grant reference ${reference} was not renewed`);
     }
-    this.#pages[reference] = beyond(busAddress, -(busAddress % GRANT_PAGE_BYTES));
+    this.#pages[reference] = beyond(busAddress, -(busAddress & (GRANT_PAGE_BYTES - 1)));
     this.#domids[reference] = domid;
     this.#starts[reference] = start;
     this.#ends[reference] = end;

@@ -135,7 +135,7 @@ export const grantRecord = {
     v.setUint16(entry + DOMID, domid, LE);
     if (version === 1) {
       // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
-      v.setUint32(entry + V1_FRAME, frame % 2 ** 32, LE);
+      v.setUint32(entry + V1_FRAME, frame, LE);
       return;
     }
     v.setUint16(entry + V2_PAGE_OFF, pageOff, LE);

@@ -322,9 +322,9 @@ export class XenDmaMap {
     const writer = this.tag.space.link?.writer;
     if (writer === undefined) return;
     const machine = this.#machine;
-    const place = (machine.segmentAddress(i) % TWO_32) - machine.base;
+    const place = (machine.segmentAddress(i) >>> 0) - machine.base;
     const length = machine.segmentLength(i);
-    const address = grantAddress(this.#refs[i]!, place % GRANT_PAGE_BYTES);
+    const address = grantAddress(this.#refs[i]!, place & (GRANT_PAGE_BYTES - 1));
     const piece = machine.pieceHolding(place, length);
     const memory = machine.pieceMemory(piece);
     const at = machine.pieceOffset(piece, place);
