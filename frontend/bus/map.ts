@@ -210,7 +210,7 @@ export class DmaMap {
    * other three move nothing here, because device writes go straight to the buffer.
    */
   sync(op: SyncOp): void {
-    this.#checkSync(op);
+    this.checkSync(op);
     if ((op & SyncOp.PREWRITE) === 0) return;
     const writer = this.#space.link?.writer;
     if (writer === undefined) return;
@@ -340,7 +340,8 @@ export class DmaMap {
     return bytes;
   }
 
-  #checkSync(op: SyncOp): void {
+  /** Throws DmaMisuse unless `op` may be synced now: loaded, known, and of the right direction. */
+  checkSync(op: SyncOp): void {
     if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "synced while not loaded");
     if (op === 0 || (op & ~ALL_OPS) !== 0) this.#misuse("SYNC_OP", `sync of unknown kind ${op}`);
     if ((op & FROM_DEVICE_OPS) !== 0 && !this.deviceMayWrite) {

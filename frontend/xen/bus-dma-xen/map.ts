@@ -15,7 +15,7 @@
  */
 import { Op } from "../../../shared/wire/catalogue.ts";
 import { type BusAddress, RecordType, Space } from "../../../shared/wire/records.ts";
-import { GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
+import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
 import { Errno } from "../../bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../bus/map.ts";
 import { DmaMisuse } from "../../bus/misuse.ts";
@@ -32,18 +32,22 @@ export type XenDmaCallback<T> = (arg: T, map: XenDmaMap, nseg: number, error: nu
 const State = { IDLE: 0, LOADING: 1, LOADED: 2, QUARANTINED: 3, DESTROYED: 4 } as const;
 type State = (typeof State)[keyof typeof State];
 
+const NO_REFS: GrantRef[] = [];
 const NO_CALLBACK: XenDmaCallback<unknown> = () => {};
 const LOAD_FLAGS = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;
 export class XenDmaMap {
-  readonly tag: XenDmaTag;
-  readonly #machine: DmaMap;
-  readonly #prealloc: boolean;
-  /** Reference of each segment. This map owns the first #nrefs of them. */
-  readonly #refs: GrantRef[] = [];
-  #nrefs = 0;
+  // Nearly every load has one segment. It needs these fields only, which lie together.
   #state: State = State.IDLE;
   #segments = 0;
+  /** Reference of each segment. This map owns the first #nrefs of them. */
+  #firstRef: GrantRef = grantRef(-1);
+  readonly #machine: DmaMap;
+  readonly tag: XenDmaTag;
+  readonly #prealloc: boolean;
   #readonly = false;
+  /** References after the first, for a tag with several segments. */
+  #moreRefs = NO_REFS;
+  #nrefs = 0;
   /** Number of references of an abandoned map that the device still uses. */
   #busy = 0;
   /** Request for free references of a deferred load. */
@@ -92,7 +96,7 @@ export class XenDmaMap {
   /** xen_dmamap_get_grefs(map)[i]: returns the reference of segment `i`. Valid while loaded. */
   gref(i: number): GrantRef {
     this.#needSegment(i);
-    return this.#refs[i]!;
+    return this.#ref(i);
   }
 
   /**
@@ -138,9 +142,8 @@ export class XenDmaMap {
    */
   sync(op: SyncOp): void {
     this.#needLoaded("synced");
-    this.#machine.sync(movingNothing(op));
-    if ((op & SyncOp.PREWRITE) === 0) return;
-    for (let i = 0; i < this.#segments; i++) this.#push(i);
+    this.#machine.checkSync(op);
+    if ((op & SyncOp.PREWRITE) !== 0) this.#push();
   }
 
   /**
@@ -154,11 +157,14 @@ export class XenDmaMap {
     }
     this.#needLoaded("unloaded");
     const { grants } = this.tag;
-    for (let i = 0; i < this.#segments; i++) {
-      if (grants.queryForeignAccess(this.#refs[i]!) !== 0) return Errno.EBUSY;
+    const segments = this.#segments;
+    // A use of a later reference must leave the earlier ones granted.
+    for (let i = 1; i < segments; i++) {
+      if (grants.queryForeignAccess(this.#ref(i)) !== 0) return Errno.EBUSY;
     }
-    for (let i = 0; i < this.#segments; i++) {
-      if (!grants.endForeignAccessRef(this.#refs[i]!)) {
+    if (!grants.endForeignAccessRef(this.#firstRef)) return Errno.EBUSY;
+    for (let i = 1; i < segments; i++) {
+      if (!grants.endForeignAccessRef(this.#ref(i))) {
         throw new Error(`${this.name}: a reference became busy within one call`);
       }
     }
@@ -197,7 +203,7 @@ export class XenDmaMap {
     // One more than the number of references, so that unused references can't end it too early.
     this.#busy = this.#nrefs + 1;
     for (let i = 0; i < this.#nrefs; i++) {
-      const reference = this.#refs[i]!;
+      const reference = this.#ref(i);
       if (i < this.#segments) {
         this.tag.grants.quarantine(reference, over);
       } else {
@@ -281,10 +287,13 @@ export class XenDmaMap {
 
   /** Replaces preallocated references that the device uses. False when no others are free. */
   #renew(count: number): boolean {
+    const { grants } = this.tag;
     for (let i = 0; i < count; i++) {
-      const reference = this.tag.grants.renew(this.#refs[i]!);
-      if (reference < 0) return false;
-      this.#refs[i] = reference;
+      const reference = this.#ref(i);
+      if (grants.queryForeignAccess(reference) === 0) continue;
+      const other = grants.renew(reference);
+      if (other < 0) return false;
+      this.#setRef(i, other);
     }
     return true;
   }
@@ -296,7 +305,7 @@ export class XenDmaMap {
     if (!this.#prealloc) this.#takeReferences(segments);
     for (let i = 0; i < segments; i++) {
       const address = this.#machine.segmentAddress(i);
-      grants.grantForeignAccessRef(this.#refs[i]!, domid, address, this.#readonly);
+      grants.grantForeignAccessRef(this.#ref(i), domid, address, this.#readonly);
     }
     this.#segments = segments;
     this.#state = State.LOADED;
@@ -307,28 +316,43 @@ export class XenDmaMap {
     for (let i = 0; i < count; i++) {
       const reference = this.tag.grants.allocGrantReference();
       if (reference < 0) throw new Error(`${this.name}: reserved grant references are gone`);
-      this.#refs[i] = reference;
+      this.#setRef(i, reference);
       this.#nrefs = i + 1;
     }
   }
 
   #freeReferences(): void {
-    for (let i = 0; i < this.#nrefs; i++) this.tag.grants.freeGrantReference(this.#refs[i]!);
+    for (let i = 0; i < this.#nrefs; i++) this.tag.grants.freeGrantReference(this.#ref(i));
     this.#nrefs = 0;
   }
 
-  /** Pushes the bytes of segment `i` under its reference. */
-  #push(i: number): void {
+  #ref(i: number): GrantRef {
+    return i === 0 ? this.#firstRef : this.#moreRefs[i - 1]!;
+  }
+
+  #setRef(i: number, reference: GrantRef): void {
+    if (i === 0) this.#firstRef = reference;
+    else {
+      if (this.#moreRefs === NO_REFS) this.#moreRefs = [];
+      this.#moreRefs[i - 1] = reference;
+    }
+  }
+
+  /** Pushes the bytes of each segment under its reference. */
+  #push(): void {
     const writer = this.tag.space.link?.writer;
     if (writer === undefined) return;
     const machine = this.#machine;
-    const place = (machine.segmentAddress(i) >>> 0) - machine.base;
-    const length = machine.segmentLength(i);
-    const address = grantAddress(this.#refs[i]!, place & (GRANT_PAGE_BYTES - 1));
-    const piece = machine.pieceHolding(place, length);
-    const memory = machine.pieceMemory(piece);
-    const at = machine.pieceOffset(piece, place);
-    writer.column(Op.PUSH, Space.GRANT, address, RecordType.FRAME, memory, at, length);
+    for (let i = 0; i < this.#segments; i++) {
+      const from = machine.segmentAddress(i);
+      const length = machine.segmentLength(i);
+      const place = (from >>> 0) - machine.base;
+      const piece = machine.pieceHolding(place, length);
+      const memory = machine.pieceMemory(piece);
+      const at = machine.pieceOffset(piece, place);
+      const address = grantAddress(this.#ref(i), from & (GRANT_PAGE_BYTES - 1));
+      writer.column(Op.PUSH, Space.GRANT, address, RecordType.FRAME, memory, at, length);
+    }
   }
 
   #needIdle(what: string): void {
@@ -351,9 +375,3 @@ export class XenDmaMap {
     throw new DmaMisuse(code, `${this.name}: ${what}`);
   }
 }
-
-const TWO_32 = 2 ** 32;
-
-/** Keeps the checks of `op`, without a push by the machine map: the device lacks its addresses. */
-const movingNothing = (op: SyncOp): SyncOp =>
-  (op & SyncOp.PREWRITE) === 0 ? op : (op & ~SyncOp.PREWRITE) | SyncOp.POSTWRITE;
