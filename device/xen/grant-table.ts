@@ -159,34 +159,39 @@ export class GrantTable {
       );
     }
     const size = GRANT_RECORD_BYTES[version];
+    const entries = this.#entries;
     for (let i = 0; i < count; i++, at += size) {
       const reference = grantRecord.reference(view, at);
-      this.#checkChange("grant", reference, i);
-      const frame = Math.floor(reference / PER_FRAME[version]);
-      if (frame >= this.frames) this.#setFrames(frame + 1);
+      if (reference >= this.#limit) this.#reach(reference, i);
       this.#leave(reference);
-      this.#set(reference, version, view, at + GRANT_RECORD_ENTRY);
+      const entry = at + GRANT_RECORD_ENTRY;
+      const flags = grantEntry.flags(view, entry);
+      const domid = grantEntry.domid(view, entry);
+      const frame = grantEntry.frame(view, entry, version);
+      const isSubPage = version === 2 && (flags & GrantFlag.SUB_PAGE) !== 0;
+      const start = isSubPage ? grantEntry.pageOff(view, entry) : 0;
+      const length = isSubPage ? grantEntry.length(view, entry) : GRANT_PAGE_BYTES;
+      entries.set(reference, flags, domid, frame, start, start + length);
     }
   }
 
-  #set(reference: number, version: GrantVersion, view: DataView, at: number): void {
-    const flags = grantEntry.flags(view, at);
-    const domid = grantEntry.domid(view, at);
-    const frame = grantEntry.frame(view, at, version);
-    const isSubPage = version === 2 && (flags & GrantFlag.SUB_PAGE) !== 0;
-    const start = isSubPage ? grantEntry.pageOff(view, at) : 0;
-    const length = isSubPage ? grantEntry.length(view, at) : GRANT_PAGE_BYTES;
-    this.#entries.set(reference, flags, domid, frame, start, start + length);
+  /** Grows the table to the page of `reference`, which record `record` grants. */
+  #reach(reference: number, record: number): void {
+    this.#checkChange("grant", reference, record);
+    this.#setFrames(Math.floor(reference / PER_FRAME[this.version]) + 1);
   }
 
   /** Applies `count` records of `end_grant` from `at`. Throws WireError naming record and reason. */
   endGrant(view: DataView, at: number, count: number): void {
     for (let i = 0; i < count; i++, at += endGrantRecord.size) {
       const reference = endGrantRecord.reference(view, at);
-      this.#checkChange("end_grant", reference, i);
-      if (reference >= this.#limit) continue;
+      if (reference >= this.#limit) {
+        this.#checkChange("end_grant", reference, i);
+        continue;
+      }
       this.#leave(reference);
-      this.#entries.set(reference, 0, 0, 0, 0, 0);
+      // Nobody looks at the other fields of an entry without flags.
+      this.#entries.flags[reference] = 0;
     }
   }
 
