@@ -23,8 +23,8 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N9",
     test: BUS_DMA_TEST,
     file: MAP,
-    search: "grants.grantForeignAccessRef(this.#refs[i]!, domid, address, this.#readonly);",
-    replace: "grants.grantForeignAccessRef(this.#refs[i]!, domid, address, false);",
+    search: "grants.grantForeignAccessRef(this.#ref(i), domid, address, this.#readonly);",
+    replace: "grants.grantForeignAccessRef(this.#ref(i), domid, address, false);",
     breaks: "a read-only load may be written",
   },
   {

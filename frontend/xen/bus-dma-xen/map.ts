@@ -15,7 +15,12 @@
  */
 import { Op } from "../../../shared/wire/catalogue.ts";
 import { type BusAddress, RecordType, Space } from "../../../shared/wire/records.ts";
-import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
+import {
+  GRANT_PAGE_BYTES,
+  type GrantRef,
+  grantAddress,
+  grantRef,
+} from "../../../shared/xen/grant.ts";
 import { Errno } from "../../bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../bus/map.ts";
 import { DmaMisuse } from "../../bus/misuse.ts";
