@@ -61,6 +61,18 @@ describe("copyBytes", () => {
   const lengths = [0, 1, 3, 7, 8, 9, 15, 16, 23, 24, 25, 31, 60, 256, 1514];
   const source = Uint8Array.from({ length: 2048 }, (_, i) => (i * 7 + 1) & 0xff);
 
+  test("every short length between the same two arrays, which are used again and again", () => {
+    const from = source.subarray(3);
+    const to = new Uint8Array(300);
+    for (let length = 0; length <= 200; length++) {
+      to.fill(JUNK);
+      const want = to.slice();
+      want.set(from.subarray(length, 2 * length), 7);
+      copyBytes(from, length, to, 7, length);
+      sameBytes(to, want, `${length} bytes`);
+    }
+  });
+
   test.each(lengths)(
     "%i bytes at every alignment, between Buffers, arrays and shared memory",
     (length) => {
