@@ -12,6 +12,7 @@
  */
 
 import type { UnderlyingSink } from "node:stream/web";
+import { copyBytes } from "../shared/bytes/copy.ts";
 import { nameOf } from "../shared/bytes/names.ts";
 import { ETHER_HEADER_BYTES, headerBytes } from "../shared/net/ethernet.ts";
 import { Frame, Gso } from "../shared/net/frame.ts";
@@ -176,7 +177,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     if (sending.m !== undefined) return sending.m;
     const { frame } = sending;
     const m = this.#pool.get()!;
-    m.buffer.set(frame);
+    copyBytes(frame, 0, m.buffer, m.at, frame.length);
     m.length = frame.length;
     m.pktLength = frame.length;
     sending.m = m;

@@ -109,10 +109,10 @@ export class Exchange {
   #add(kind: number, seq: number, length: number): void {
     const m = this.#pool.get();
     if (m === undefined) return;
-    const b = m.buffer;
+    const b = m.buffer.subarray(m.at, m.at + length);
     b.set(this.#peer, 0);
     b.set(this.#ifnet.mac, 6);
-    const view = new DataView(b.buffer, b.byteOffset);
+    const view = new DataView(b.buffer, b.byteOffset, length);
     view.setUint16(12, ETHER_TYPE);
     view.setUint16(KIND, kind << 8);
     view.setUint32(SEQ, seq);

@@ -12,8 +12,8 @@ import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
-import type { ClusterPool } from "../net/clusters.ts";
 import { Iff, Ifnet } from "../net/ifnet.ts";
+import type { MbufPool } from "../net/mbuf.ts";
 import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
@@ -112,7 +112,7 @@ export class Adapter {
 
   // While up.
   queues: QueuePair[] = [];
-  rxPool: ClusterPool | undefined;
+  rxPool: MbufPool | undefined;
   txMaps: MapCache | undefined;
   rxMaps: MapCache | undefined;
   readonly gate: TransmitGate<TxRing>;

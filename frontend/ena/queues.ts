@@ -8,8 +8,8 @@ import { queueId } from "../../shared/net/frame.ts";
 import { Slices } from "../../shared/slices.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
-import { ClusterPool } from "../net/clusters.ts";
 import { LroQueue } from "../net/lro.ts";
+import { MbufPool } from "../net/mbuf.ts";
 import { type Adapter, DEFAULT_RING_SIZE, DEFAULT_RX_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
 import type { Com, DeviceFeatures } from "./control.ts";
 import { RxStats, TxStats } from "./counters.ts";
@@ -183,7 +183,7 @@ function setupPool(adapter: Adapter, rxSize: number): void {
   const limit = adapter.numQueues * rxSize * 2 + SPARE_MBUFS;
   const pool = adapter.rxPool;
   if (pool !== undefined && pool.clusterBytes === clusterBytes && pool.limit >= limit) return;
-  adapter.rxPool = new ClusterPool(clusterBytes, limit);
+  adapter.rxPool = new MbufPool(clusterBytes, limit);
 }
 
 /** Returns the bytes of an Rx buffer: a frame of the usual MTU, or a page for larger ones. */

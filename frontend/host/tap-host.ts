@@ -190,7 +190,7 @@ export class TapHost implements PumpUser {
       this.#ifnet.counters.oqdrops++;
       return;
     }
-    frame.copyTo(m.buffer, 0, 0, frame.length);
+    frame.copyTo(m.buffer, m.at, 0, frame.length);
     m.length = frame.length;
     m.cookie = NO_TOKEN;
     frameToMbuf(frame, 0, m);

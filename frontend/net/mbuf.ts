@@ -61,6 +61,9 @@ export class Mbuf {
   freed = false;
   /** For whoever owns external storage: a slot number, say. */
   cookie = 0;
+  /** Of an mbuf of a pool: the number of its cluster, and the offset of the cluster in `buffer`. */
+  cluster = NO_CLUSTER;
+  clusterAt = 0;
 
   // Packet header; holds in the first mbuf of a chain.
   /** Bytes of the whole chain. */
@@ -134,45 +137,95 @@ export class Mbuf {
   }
 }
 
+/** Clusters of a slab: a power of two. */
+const SLAB_SHIFT = 14;
+const SLAB_CLUSTERS = 1 << SLAB_SHIFT;
+const LINE_BYTES = 64;
+/** Stands for no cluster. */
+export const NO_CLUSTER = -1;
+
 /**
- * Mbufs with a cluster each, made when first needed, never more than `limit`.
- * `get` does not allocate once the pool is warm.
+ * Clusters (buffers of equal size), and mbufs to put on them. They are made when first needed,
+ * never more than `limit` clusters.
+ *
+ *   slab   | cluster 0 | line | cluster 1 | line | ...
+ *
+ * A cluster is known by its number. A receive ring holds numbers, and puts an mbuf on a cluster when
+ * its packet goes up the stack.
+ *
+ * A slab is large. The system then gives it a page only when a cluster in that page is written, so a
+ * buffer that waits in a ring costs no memory before its first frame. (Node takes slabs below 32 MiB
+ * from malloc's heap and clears them, which writes every page.)
+ *
+ * Clusters and mbufs are used last in, first out, because the last
+ * ones are still in the cache. A cluster begins a cache line after the end of the one before it:
+ * clusters at multiples of a page would all share a few sets of the cache.
  */
 export class MbufPool {
   readonly clusterBytes: number;
   readonly limit: number;
-  /** Mbufs out of the pool. */
+  /** Clusters out of the pool, with an mbuf or without. */
   inUse = 0;
-  readonly #free: Mbuf[] = [];
+  readonly #stride: number;
+  readonly #slabs: Uint8Array[] = [];
   #made = 0;
+  readonly #clusters: number[] = [];
+  readonly #mbufs: Mbuf[] = [];
   readonly #release: Release = (m) => {
-    this.inUse--;
-    this.#free.push(m);
+    this.give(m.cluster);
+    this.#mbufs.push(m);
   };
 
   constructor(clusterBytes: number, limit: number) {
     this.clusterBytes = clusterBytes;
     this.limit = limit;
+    this.#stride = clusterBytes + LINE_BYTES;
   }
 
-  /** m_getjcl(9): empty, data at the cluster's first byte. Undefined at the limit. */
+  /** m_getjcl(9): empty, data at the cluster's first byte, `at`. Undefined at the limit. */
   get(): Mbuf | undefined {
-    const m = this.#free.pop() ?? this.#make();
-    if (m === undefined) return undefined;
-    this.inUse++;
-    m.at = 0;
-    m.length = 0;
-    m.resetHeader();
+    const cluster = this.take();
+    return cluster === NO_CLUSTER ? undefined : this.mbuf(cluster, 0);
+  }
+
+  /** Returns the number of a free cluster, or NO_CLUSTER at the limit. */
+  take(): number {
+    const cluster = this.#clusters.pop() ?? this.#make();
+    if (cluster !== NO_CLUSTER) this.inUse++;
+    return cluster;
+  }
+
+  /** Takes back a cluster without an mbuf. */
+  give(cluster: number): void {
+    this.inUse--;
+    this.#clusters.push(cluster);
+  }
+
+  /** Memory of the cluster: `clusterBytes` bytes from `offset`. */
+  slab(cluster: number): Uint8Array {
+    return this.#slabs[cluster >>> SLAB_SHIFT]!;
+  }
+
+  offset(cluster: number): number {
+    return (cluster & (SLAB_CLUSTERS - 1)) * this.#stride;
+  }
+
+  /** Returns an mbuf with the first `length` bytes of a cluster. Its `free` gives both back. */
+  mbuf(cluster: number, length: number): Mbuf {
+    const m = this.#mbufs.pop() ?? new Mbuf();
+    m.clusterAt = this.offset(cluster);
+    m.cluster = cluster;
+    m.attach(this.slab(cluster), m.clusterAt, length, this.#release);
     return m;
   }
 
-  #make(): Mbuf | undefined {
-    if (this.#made === this.limit) return undefined;
-    this.#made++;
-    const m = new Mbuf();
-    m.buffer = new Uint8Array(this.clusterBytes);
-    m.release = this.#release;
-    return m;
+  #make(): number {
+    if (this.#made === this.limit) return NO_CLUSTER;
+    if ((this.#made & (SLAB_CLUSTERS - 1)) === 0) {
+      const clusters = Math.min(SLAB_CLUSTERS, this.limit - this.#made);
+      this.#slabs.push(new Uint8Array(clusters * this.#stride));
+    }
+    return this.#made++;
   }
 }
 

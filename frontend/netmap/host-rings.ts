@@ -166,7 +166,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
       counters.toHostDropNoMbuf++;
       break;
     }
-    copyBytes(memory.bytes, na.bufferOf(kring, i), m.buffer, 0, length);
+    copyBytes(memory.bytes, na.bufferOf(kring, i), m.buffer, m.at, length);
     m.length = length;
     m.pktLength = length;
     na.up.push(m);

@@ -80,9 +80,9 @@ function postBuffer(rxq: Rxq, ring: FrontRing, m: Mbuf): boolean {
 }
 
 function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
-  m.at = 0;
+  m.at = m.clusterAt;
   m.length = GRANT_PAGE_BYTES;
-  const error = map.load(m.buffer, 0, GRANT_PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
+  const error = map.load(m.buffer, m.at, GRANT_PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
   if (error !== 0) {
     rxq.stats.dma_mapping_err++;
     loadFailed(map, error);
@@ -246,7 +246,7 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
       break;
     } else {
       repoolRxMap(rxq, map);
-      m.at = offset;
+      m.at = m.clusterAt + offset;
       m.length = status;
       m.pktLength = status;
       m.next = undefined;
@@ -313,7 +313,7 @@ export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void 
       m.free();
       continue;
     }
-    m.buffer.fill(0);
+    m.buffer.fill(0, m.clusterAt, m.clusterAt + GRANT_PAGE_BYTES);
     postBuffer(rxq, ring, m);
   }
   info.log.debug({ queue: rxq.id, buffers: ring.claimed }, "receive ring rebuilt");

@@ -87,8 +87,8 @@ const batch: Mbuf[] = [];
 function send(count: number): void {
   batch.length = 0;
   for (let m = pool.get(); m !== undefined; m = batch.length < count ? pool.get() : undefined) {
-    m.buffer.set(frame);
-    const view = new DataView(m.buffer.buffer, m.buffer.byteOffset, FRAME_BYTES);
+    m.buffer.set(frame, m.at);
+    const view = new DataView(m.buffer.buffer, m.buffer.byteOffset + m.at, FRAME_BYTES);
     view.setFloat64(STAMP, performance.now());
     m.length = FRAME_BYTES;
     m.pktLength = FRAME_BYTES;
@@ -101,7 +101,7 @@ function send(count: number): void {
 
 // The switch learns the receiver's address.
 const hello = pool.get()!;
-hello.buffer.set(broadcast(FRAME_BYTES, [...to.mac]));
+hello.buffer.set(broadcast(FRAME_BYTES, [...to.mac]), hello.at);
 hello.length = FRAME_BYTES;
 hello.pktLength = FRAME_BYTES;
 if (to.send(hello) !== 0) hello.free();

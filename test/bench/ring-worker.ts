@@ -53,7 +53,7 @@ function send(ifnet: Ifnet, pool: MbufPool, head: Uint8Array, n: number): number
   batch.length = 0;
   for (let m = pool.get(); m !== undefined; m = batch.length < n ? pool.get() : undefined) {
     // Only the header is ever written; the rest of the cluster stays zero.
-    m.buffer.set(head, 0);
+    m.buffer.set(head, m.at);
     m.length = frameBytes;
     m.pktLength = frameBytes;
     batch.push(m);

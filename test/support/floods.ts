@@ -246,7 +246,7 @@ const frames = (to: readonly number[]): Flood => ({
       for (let i = 0; i < 64; i++) {
         const m = pool.get();
         if (m === undefined) break;
-        m.buffer.set(frame);
+        m.buffer.set(frame, m.at);
         m.length = frame.length;
         m.pktLength = frame.length;
         if (ifnet.send(m) !== 0) m.free();

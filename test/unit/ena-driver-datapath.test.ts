@@ -6,10 +6,9 @@ import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { scheduleCleanup } from "../../frontend/ena/datapath.ts";
 import { RxOwner, type RxRing, type TxRing } from "../../frontend/ena/rings.ts";
-import { ClusterPool, NO_CLUSTER } from "../../frontend/net/clusters.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap, Iff } from "../../frontend/net/ifnet.ts";
-import { Csum, HashType, type Mbuf } from "../../frontend/net/mbuf.ts";
+import { Csum, HashType, type Mbuf, MbufPool, NO_CLUSTER } from "../../frontend/net/mbuf.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { TxOffload } from "../../shared/ena/features.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE, txDesc, txMeta } from "../../shared/ena/io.ts";
@@ -387,9 +386,9 @@ describe("receive", () => {
 
   test("a first fill that finds too few buffers is told, and no other", async () => {
     const lines = async (buffers: number): Promise<string[]> => {
-      const { take } = ClusterPool.prototype;
+      const { take } = MbufPool.prototype;
       let left = buffers;
-      vi.spyOn(ClusterPool.prototype, "take").mockImplementation(function (this: ClusterPool) {
+      vi.spyOn(MbufPool.prototype, "take").mockImplementation(function (this: MbufPool) {
         return left-- > 0 ? take.call(this) : NO_CLUSTER;
       });
       const log = new RecordingLog();
