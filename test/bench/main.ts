@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { captureVariants } from "./capture.ts";
 import { writerVariants } from "./capture-writer.ts";
+import { growthVariants } from "./growth.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
 import { neighbourVariants } from "./neighbours.ts";
@@ -20,12 +21,13 @@ import { BASE, runAll, type Variant } from "./variant.ts";
 
 /** Groups that run when none is named. */
 const USUAL = ["limit", "ring", "netmap", "capture", "capture-writer", "xen", "tap"] as const;
-const GROUPS = [...USUAL, "neighbours", "http"] as const;
+const GROUPS = [...USUAL, "growth", "neighbours", "http"] as const;
 
 const HELP = `npm run bench                           ${USUAL.join(" ")}
 npm run bench -- tap                    one group
 npm run bench -- tap/ena ring/60        single rows
 npm run bench -- tap --base ../before   the same with another built checkout in turns
+npm run bench -- growth                 1 to 1000 idle NICs
 npm run bench -- neighbours http        an honest pair beside each flood
 
   --base DIR      root folder of another built checkout of this project
@@ -149,6 +151,7 @@ function allVariants({ base, seconds, nice, zeroMask, ringSize }: Options): Vari
   variants.push(...captureVariants(FRAME_SIZES, { seconds, zeroMask, ringSize }));
   variants.push(...writerVariants(seconds));
   for (const tree of base === undefined ? [undefined] : [undefined, base]) {
+    variants.push(...growthVariants({ tree }));
     variants.push(...neighbourVariants({ seconds, nice, tree, talk }));
   }
   return variants;
