@@ -9,13 +9,18 @@ import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { captureVariants } from "./capture.ts";
 import { writerVariants } from "./capture-writer.ts";
+import { compareText } from "./compare.ts";
+import { type Figures, type RunOptions, readFigures, toJson } from "./figures.ts";
 import { growthVariants } from "./growth.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
 import { neighbourVariants } from "./neighbours.ts";
-import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
+import { reportText } from "./report.ts";
 import { measureRing, type RingOptions } from "./ring.ts";
 import { candidates } from "./segment.ts";
+import { FRAME_SIZES, NETMAP_SETUPS } from "./setups.ts";
+import { svgText } from "./svg.ts";
+import { tableText } from "./table.ts";
 import { PARTS, runTap } from "./tap.ts";
 import { BASE, runAll, type Variant } from "./variant.ts";
 
@@ -38,7 +43,12 @@ npm run bench -- neighbours http        an honest pair beside each flood
   --nice N        niceness of the attackers in groups neighbours and http (15)
   --ring-size N   entries of each receive ring in ring to ring and netmap (4096, the driver's)
   --zero-mask     mask with the zero key, in the limit and in the product
+
   --json FILE     also writes all figures to FILE
+  --svg FILE      also draws them
+  --compare FILE  says what is better, the same or worse than in FILE, which --json wrote
+  --table         prints the tables of the project's README instead of the report
+  --from FILE     measures nothing and takes the figures from FILE, which --json wrote
 `;
 
 function positive(text: string, option: string): number {
@@ -49,18 +59,16 @@ function positive(text: string, option: string): number {
 
 const talk = (text: string) => process.stderr.write(`${text}\n`);
 
-interface Options {
+interface Options extends RunOptions {
   /** Names of groups and of single rows. */
   readonly wanted: readonly string[];
   readonly base: string | undefined;
-  readonly reps: number;
-  readonly seconds: number;
-  readonly slices: number;
-  readonly nice: number;
   readonly parts: ReadonlySet<string>;
-  readonly ringSize: number;
-  readonly zeroMask: boolean;
   readonly json: string | undefined;
+  readonly svg: string | undefined;
+  readonly compare: string | undefined;
+  readonly from: string | undefined;
+  readonly table: boolean;
 }
 
 /** The names in a list with commas. Throws on a name that is not among `known`. */
@@ -87,6 +95,10 @@ function readOptions(): Options {
       "ring-size": { type: "string", default: "4096" },
       "zero-mask": { type: "boolean", default: false },
       json: { type: "string" },
+      svg: { type: "string" },
+      compare: { type: "string" },
+      from: { type: "string" },
+      table: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -94,17 +106,17 @@ function readOptions(): Options {
     process.stdout.write(HELP);
     process.exit(0);
   }
+  const { json, svg, compare, from, table, "zero-mask": zeroMask } = values;
   return {
     wanted: positionals.length === 0 ? USUAL : positionals,
     base: values.base === undefined ? undefined : resolve(values.base),
-    reps: Math.ceil(positive(values.rounds, "--rounds")),
+    rounds: Math.ceil(positive(values.rounds, "--rounds")),
     seconds: positive(values.seconds, "--seconds"),
     slices: Math.ceil(positive(values.slices, "--slices")),
     nice: Number(values.nice),
     parts: namesOf(values.parts, "--parts", PARTS),
     ringSize: positive(values["ring-size"], "--ring-size"),
-    zeroMask: values["zero-mask"],
-    json: values.json,
+    ...{ zeroMask, json, svg, compare, from, table },
   };
 }
 
@@ -163,8 +175,7 @@ function wants({ wanted }: Options, group: string, name: string): boolean {
   return [group, name, own].some((word) => wanted.includes(word));
 }
 
-async function main(): Promise<void> {
-  const options = readOptions();
+async function measured(options: Options): Promise<Figures> {
   const machine = describeMachine();
   const all = allVariants(options);
   const taps = candidates(options);
@@ -173,22 +184,29 @@ async function main(): Promise<void> {
   if (unknown !== undefined) throw new TypeError(`no group or row is called "${unknown}"`);
 
   const variants = all.filter(({ group, name }) => wants(options, group, name));
-  const outcomes = new Map(await runAll(variants, options.reps, talk));
+  const outcomes = new Map(await runAll(variants, options.rounds, talk));
   const chosen = taps.filter(({ name }) => wants(options, "tap", name));
   const reason = whyNoNamespaces();
   if (reason !== undefined && chosen.length > 0) talk(`without tap: ${reason}`);
   else {
-    const tapOptions = { ...options, rounds: options.reps };
-    for (const [name, outcome] of await runTap(chosen, tapOptions, talk)) {
-      outcomes.set(name, outcome);
-    }
+    for (const [name, outcome] of await runTap(chosen, options, talk)) outcomes.set(name, outcome);
   }
+  const { rounds, slices, seconds, ringSize, zeroMask, nice } = options;
+  return { machine, options: { rounds, slices, seconds, ringSize, zeroMask, nice }, outcomes };
+}
 
-  const result = report(machine, options, outcomes);
-  process.stdout.write(result.text);
-  if (options.json !== undefined) {
-    writeFileSync(options.json, `${JSON.stringify(result.json, null, 2)}\n`);
+async function main(): Promise<void> {
+  const options = readOptions();
+  const { from, table, json, svg, compare } = options;
+  // Read first, so that a wrong name does not cost a run.
+  const before = compare === undefined ? undefined : readFigures(compare);
+  const figures = from === undefined ? await measured(options) : readFigures(from);
+  process.stdout.write(table ? tableText(figures) : reportText(figures));
+  if (before !== undefined) {
+    process.stdout.write(`\n${compareText(before.outcomes, figures.outcomes)}`);
   }
+  if (json !== undefined) writeFileSync(json, toJson(figures));
+  if (svg !== undefined) writeFileSync(svg, svgText(figures));
 }
 
 try {

@@ -15,6 +15,7 @@ import { FLOOD_NAMES, FLOODS, type FloodName } from "../support/floods.ts";
 import { type Child, NODE, ROOT, sleep, start, startScript } from "../support/process.ts";
 import { broadcast, RawEna } from "../support/raw-ena.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
+import { Histogram } from "./histogram.ts";
 import { longestTurnMs, turnsIn } from "./turns.ts";
 import { BASE, type Measured, type Variant } from "./variant.ts";
 
@@ -34,6 +35,7 @@ interface Told {
   readonly seconds: number;
   readonly p50Us: number | null;
   readonly p99Us: number | null;
+  readonly histogram: Readonly<Record<string, number>>;
   readonly silenceMs: number;
   readonly reconnects: number;
 }
@@ -176,6 +178,7 @@ async function measure(options: NeighbourOptions): Promise<Measured> {
     p99Us,
     p50Ratio: p50Us / (before.p50Us ?? Number.NaN),
     p99Ratio: p99Us / (before.p99Us ?? Number.NaN),
+    latencyUs: Histogram.from(during.histogram),
     silenceMs: Math.max(begun.silenceMs, during.silenceMs),
     longestTurnMs: longestTurnMs(turnsIn(turns), from, Date.now()),
     growthBytes: peak - rssBefore,

@@ -5,6 +5,7 @@
  *
  *   sent, received, seconds    frames and time
  *   p50Us, p99Us               one-way latency: medians of the intervals' quantiles
+ *   histogram                  of the latencies, in us
  *   silenceMs                  longest time without a frame, less the time in which this process
  *                              itself did not run
  *   reconnects                 since the start
@@ -15,6 +16,7 @@ import { parseArgs } from "node:util";
 import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
 import { broadcast } from "../support/raw-ena.ts";
+import { Histogram } from "./histogram.ts";
 import { quantile } from "./stats.ts";
 
 const FRAME_BYTES = 60;
@@ -49,6 +51,7 @@ let stalledMs = 0;
 let silenceMs = 0;
 let last = { at: performance.now(), stalledMs: 0 };
 let latencies: number[] = [];
+let histogram = new Histogram();
 let p50s: number[] = [];
 let p99s: number[] = [];
 
@@ -60,6 +63,7 @@ function seen(): void {
 
 function endInterval(): void {
   if (latencies.length === 0) return;
+  for (const latency of latencies) histogram.add(latency);
   p50s.push(quantile(latencies, 0.5));
   p99s.push(quantile(latencies, 0.99));
   latencies = [];
@@ -125,9 +129,10 @@ createInterface({ input: process.stdin }).on("line", (tag) => {
   const reconnects = nics.reduce((sum, nic) => sum + nic.status().reconnects, 0);
   const latency = { p50Us: quantile(p50s, 0.5), p99Us: quantile(p99s, 0.5) };
   const counts = { sent, received, seconds: (now - since) / 1000 };
-  const answer = { tag: Number(tag), ...counts, ...latency, silenceMs, reconnects };
+  const answer = { tag: Number(tag), ...counts, ...latency, silenceMs, reconnects, histogram };
   process.stdout.write(`${JSON.stringify(answer)}\n`);
   [sent, received, silenceMs, since] = [0, 0, 0, now];
+  histogram = new Histogram();
   p50s = [];
   p99s = [];
 });

@@ -5,6 +5,7 @@
  */
 import { iperf, ping } from "../support/iperf.ts";
 import { sleep } from "../support/process.ts";
+import { Histogram } from "./histogram.ts";
 import { rssBytes, working } from "./processor.ts";
 import type { Candidate, Segment } from "./segment.ts";
 import { quantile } from "./stats.ts";
@@ -58,6 +59,7 @@ async function pingFigures(
     [`${prefix}P99Us`]: quantile(times, 0.99),
     [`${prefix}CpuUs`]: work.cpuNs / 1000 / count,
     [`${prefix}Switches`]: work.switches / count,
+    [`${prefix}Us`]: Histogram.of(times),
   };
 }
 

@@ -1,11 +1,12 @@
 /** A variant is one kind of run; each repetition runs in fresh processes. */
+import { Histogram } from "./histogram.ts";
 import { ratioOf, Samples } from "./stats.ts";
 
 /** Prefix of the rows of the other checkout, which `--base` names. */
 export const BASE = "base:";
 
-/** Values by metric name; the names carry the unit. */
-export type Measured = Readonly<Record<string, number>>;
+/** Values and distributions by metric name; the names carry the unit. */
+export type Measured = Readonly<Record<string, number | Histogram>>;
 
 export interface Variant {
   /** Unique in a run: `ring/1514`, `tap/tcp`. */
@@ -18,10 +19,17 @@ export interface Variant {
 /** The repetitions of one variant, or the reason why there are none. */
 export class Outcome {
   readonly samples = new Map<string, Samples>();
+  readonly distributions = new Map<string, Histogram>();
   failure: string | undefined;
 
   add(measured: Measured): void {
     for (const [metric, value] of Object.entries(measured)) {
+      if (typeof value !== "number") {
+        const all = this.distributions.get(metric) ?? new Histogram();
+        all.merge(value);
+        this.distributions.set(metric, all);
+        continue;
+      }
       const samples = this.samples.get(metric) ?? new Samples();
       samples.add(value);
       this.samples.set(metric, samples);
@@ -39,6 +47,12 @@ export class Outcome {
 }
 
 export type Outcomes = ReadonlyMap<string, Outcome>;
+
+/** Median of the ratios of two rows in one metric; NaN when either is missing. */
+export function ratio(outcomes: Outcomes, of: string, to: string, metric: string): number {
+  const [upper, lower] = [outcomes.get(of), outcomes.get(to)];
+  return upper === undefined || lower === undefined ? Number.NaN : upper.over(lower, metric).median;
+}
 
 /**
  * Runs all variants `reps` times, round robin, so that a change of the machine's load hits
