@@ -17,7 +17,16 @@ import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
-import { CommonShape, checked, completed, hostPort, oneOf, whole, word } from "./common/options.ts";
+import {
+  amount,
+  CommonShape,
+  checked,
+  completed,
+  hostPort,
+  oneOf,
+  whole,
+  word,
+} from "./common/options.ts";
 import { stdinEnd } from "./common/signals.ts";
 import { tapFailure } from "./common/tap.ts";
 import { AGENT } from "./common/version.ts";
@@ -29,6 +38,7 @@ const MAX_QUEUES = 32;
 const MAX_MTU = 9216;
 const MIN_MTU = 576;
 const MAX_SNAP = 262_144;
+const MIN_MEMORY = 1_000_000;
 
 const Shape = z.object({
   ...CommonShape,
@@ -44,6 +54,7 @@ const Shape = z.object({
   stormLimit: z.array(stormLimit()).default([]),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
+  memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
   checkWindows: z.boolean().default(false),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
@@ -113,6 +124,10 @@ export function deviceCommand(): Command {
       "change the behaviour of the device models, by the keys below; may be repeated",
     )
     .option(
+      "--memory-limit <bytes>",
+      "memory for rings and waiting data of all NICs together; a NIC that needs more is refused (a quarter of the machine's)",
+    )
+    .option(
       "--check-windows",
       "for debugging: compare both copies of shared memory all the time; a NIC whose copies differ reconnects",
     )
@@ -157,6 +172,7 @@ async function runDevice(options: Options): Promise<void> {
       agent: AGENT,
       maxQueues: options.queues,
       maxMtu: options.mtu,
+      memoryBytes: options.memoryLimit,
       checkWindows: options.checkWindows,
       allowHosts: options.allowHost,
       ena: { ...options.deviceOption.ena, llq: options.llq },

@@ -5,6 +5,7 @@
 import { copyBytes } from "../shared/bytes/copy.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
+import type { MemoryAccount } from "../shared/memory-budget.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import type { DeviceSink, Received } from "../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
@@ -29,6 +30,9 @@ export class ConnectionSink implements DeviceSink {
   readonly #events: ConnectionEvents;
   /** Most bytes of pushes that wait. */
   readonly #pushBytes: number;
+  readonly #account: MemoryAccount;
+  /** Bytes charged for pushes. */
+  #pushed = 0;
   readonly #readTags = new UsedTags("mmio_read");
   readonly #callTags = new UsedTags("hypercall");
   #greeted = false;
@@ -43,9 +47,11 @@ export class ConnectionSink implements DeviceSink {
     log: Logger,
     pushBytes: number,
     clock: Clock,
+    account: MemoryAccount,
   ) {
     this.#events = events;
     this.#pushBytes = pushBytes;
+    this.#account = account;
     const batchApplied = (): void => {
       this.#open = this.#nic !== undefined;
       events.batchApplied();
@@ -73,12 +79,17 @@ export class ConnectionSink implements DeviceSink {
 
   window({ address, length }: Received<"window">): void {
     this.#working("window");
+    if (!this.#account.charge("windows", length)) {
+      const text = `window of ${length} bytes: ${this.#account.fullText}`;
+      throw new WireError("MEMORY_BUDGET", text, CloseCode.NO_MEMORY);
+    }
     this.memory.windows.add(address, length);
   }
 
   endWindow({ address }: Received<"end_window">): void {
     const nic = this.#working("end_window");
     const window = this.memory.windows.remove(address);
+    this.#account.release("windows", window.bytes.byteLength);
     nic.windowRemoved(address, window.bytes.byteLength);
   }
 
@@ -108,6 +119,23 @@ export class ConnectionSink implements DeviceSink {
         `push: ${pushes.live} entries of ${pushes.bytes} bytes wait, ${this.#pushBytes} bytes are allowed`,
         CloseCode.LIMIT,
       );
+    }
+  }
+
+  /**
+   * Called when a batch is processed, because the transport may reuse its message: copies the pushes
+   * that still wait, and charges for their memory.
+   */
+  settle(): void {
+    const { pushes } = this.memory;
+    pushes.settle();
+    const more = pushes.pinned - this.#pushed;
+    if (more === 0) return;
+    this.#pushed += more;
+    if (more < 0) this.#account.release("pushes", -more);
+    else if (!this.#account.charge("pushes", more)) {
+      this.#pushed -= more;
+      this.link.close(CloseCode.NO_MEMORY, `${more} bytes of pushes: ${this.#account.fullText}`);
     }
   }
 

@@ -5,6 +5,7 @@
 import type { Clock, Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import type { LogLimit } from "../shared/log-limit.ts";
+import type { MemoryAccount } from "../shared/memory-budget.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { NicStatus } from "../shared/status/device-status.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -67,6 +68,7 @@ export class Connection implements RingSource {
   readonly peer: string;
   readonly #owner: ConnectionOwner;
   readonly #end: ConnectionSink;
+  readonly #account: MemoryAccount;
   readonly #deliveries = new Deliveries();
   readonly #mirrors: MirrorCheck | undefined;
   readonly #clock: Clock;
@@ -80,9 +82,19 @@ export class Connection implements RingSource {
   /** Set while a move is under way. Called with true if the connection ended by the move. */
   #moved: ((moved: boolean | undefined) => void) | undefined;
 
-  /** `reachedAt` is the IP address of the device's end of the connection. */
-  constructor(transport: Transport, peer: string, reachedAt: string, owner: ConnectionOwner) {
+  /**
+   * `reachedAt` is the IP address of the device's end of the connection. The connection closes
+   * `account` at its end.
+   */
+  constructor(
+    transport: Transport,
+    peer: string,
+    reachedAt: string,
+    owner: ConnectionOwner,
+    account: MemoryAccount,
+  ) {
     this.#owner = owner;
+    this.#account = account;
     this.reachedAt = reachedAt;
     this.peer = peer;
     this.#clock = owner.clock;
@@ -93,6 +105,7 @@ export class Connection implements RingSource {
       owner.lines.of("wire"),
       owner.pushBytes,
       this.#clock,
+      account,
     );
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
@@ -184,8 +197,7 @@ export class Connection implements RingSource {
     return {
       batchApplied: () => {
         this.#nic?.batchEnd();
-        // The transport may reuse the message.
-        this.#end.memory.pushes.settle();
+        this.#end.settle();
       },
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
       batchReported: (bytes) => this.#deliveries.reported(bytes),
@@ -215,6 +227,7 @@ export class Connection implements RingSource {
     this.#end.serve(undefined);
     nic?.destroy();
     this.#end.memory.abandon();
+    this.#account.close();
     this.#owner.gone(this, last);
     if (nic !== undefined) {
       const why = reason || "connection lost";

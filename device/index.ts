@@ -63,6 +63,11 @@ export interface DeviceOptions {
   readonly maxQueues?: number;
   /** Largest MTU of a NIC, in bytes. Default 9216. */
   readonly maxMtu?: number;
+  /**
+   * Bytes that the device holds for all NICs together: windows, pushes and unfinished messages. A NIC
+   * that needs more is refused (close code 4007). Default: a quarter of the machine's memory.
+   */
+  readonly memoryBytes?: number | undefined;
   /** Compare both copies of shared memory once a second. If they differ, the NIC connects again. */
   readonly checkWindows?: boolean;
   /** Host names under which pages are served, in addition to the machine's own names. */

@@ -85,6 +85,23 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
     "The longest turn of the data path since the start.",
     (d) => d.dataPath.longestTurnMs / 1000,
   ],
+  ["nic_memory_limit_bytes", "Most memory for all NICs together.", (d) => d.nicMemory.limitBytes],
+  [
+    "nic_memory_bytes",
+    "Memory that is held for all NICs together, by kind.",
+    ({ nicMemory: { windowBytes: windows, pushBytes: pushes, messageBytes: messages } }) => ({
+      windows,
+      pushes,
+      messages,
+    }),
+    "kind",
+  ],
+  [
+    "nic_memory_refused_total",
+    "Times that a NIC was refused memory, by kind.",
+    (d) => d.nicMemory.refused,
+    "kind",
+  ],
   ["captures_running", "Captures that run.", (d) => d.captures.running],
   ["captures_total", "Captures that began.", (d) => d.captures.begun],
   [

@@ -1,9 +1,11 @@
 /** The device: its NICs by name, its segment, its captures, and the port that serves them. */
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { totalmem } from "node:os";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
+import { MemoryAccount, MemoryBudget } from "../shared/memory-budget.ts";
 import { dataPathStatus } from "../shared/reactor/index.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
@@ -33,8 +35,21 @@ import { XenMachine } from "./xen/machine.ts";
 const MAX_NICS = 1024;
 /** Lines of a kind (joined, left, refused ...) in a second before the rest is summed up. */
 const LINES_A_SECOND = 10;
+/** Least default of the memory for all NICs together: all windows that one NIC may have. */
+const MIN_MEMORY_BYTES = Limits.WINDOWS_BYTES;
 /** Time (ms) for peers to read their answers when the device stops. */
 const CLOSE_MS = 500;
+
+/**
+ * A quarter of the memory of the machine, or of this process's control group. Windows and pushes lie
+ * outside V8's heap, so its limit says nothing about them. The other three quarters are for the
+ * models themselves (half a megabyte for a NIC), data on its way to slow NICs, captures, and other
+ * programs.
+ */
+function defaultMemoryBytes(): number {
+  const bytes = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  return Math.max(Math.floor(bytes / 4), MIN_MEMORY_BYTES);
+}
 
 export class DeviceServer implements ConnectionOwner {
   readonly host: string;
@@ -48,6 +63,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
+  readonly #memory: MemoryBudget;
   /** Undefined before `listen`. */
   address: AddressInfo | undefined;
   /** True when the device stops. */
@@ -69,6 +85,7 @@ export class DeviceServer implements ConnectionOwner {
   constructor(options: DeviceOptions, segment: Switch, events: ConnectionOwner["events"]) {
     const { listen, log = silentLogger, agent = "ringwire" } = options;
     this.#options = options;
+    this.#memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes());
     this.host = listen?.host ?? "127.0.0.1";
     this.log = log;
     this.lines = new LogLimit(log, this.clock.now, LINES_A_SECOND);
@@ -128,6 +145,7 @@ export class DeviceServer implements ConnectionOwner {
       seconds: Math.round((this.clock.now() - this.#started) / 1000),
       memoryBytes: process.memoryUsage.rss(),
       dataPath: dataPathStatus(),
+      nicMemory: this.#memory.snapshot(),
       connections: this.#connections.size,
       segment: this.segment.snapshot(),
       nics: this.#nics.all.flatMap((connection) => connection.snapshot() ?? []),
@@ -225,8 +243,9 @@ export class DeviceServer implements ConnectionOwner {
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
+    const account = new MemoryAccount(this.#memory);
     acceptUpgrade(request, socket, head, (transport) => {
-      const connection = new Connection(transport, peer.name, reachedAt, this);
+      const connection = new Connection(transport, peer.name, reachedAt, this, account);
       this.#connections.add(connection);
       const occupant: Occupant = {
         address: peer.address,

@@ -21,11 +21,13 @@ export interface StatusPage extends DeviceStatus {
 /** Returns the whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: StatusPage): string[] {
   const nics = status.nics.toSorted(byName);
-  const { agent, pid, seconds, segment, addresses, left, dataPath } = status;
+  const { agent, pid, seconds, segment, addresses, left, dataPath, nicMemory } = status;
+  const held = nicMemory.windowBytes + nicMemory.pushBytes + nicMemory.messageBytes;
   const lines = [
     printable(
       `${agent}, process ${pid}, up ${durationText(seconds)}, ` +
-        `segment ${segment.name}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"}, ${waitText(dataPath)}`,
+        `segment ${segment.name}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"} ` +
+        `with ${bytesText(held)} of ${bytesText(nicMemory.limitBytes)}, ${waitText(dataPath)}`,
     ),
   ];
   const section = (title: string, part: readonly string[]) => {

@@ -241,6 +241,15 @@ const xenMachine = z.object({
   }),
 });
 
+/**
+ * Memory for all NICs together and its limit. `messageBytes`: parts of messages that are not complete
+ * yet. `refused`: number of refusals, by what was asked for.
+ */
+const nicMemory = z.object({
+  ...numbers("limitBytes", "windowBytes", "pushBytes", "messageBytes"),
+  refused: counts,
+});
+
 export const deviceStatus = z.object({
   agent: text,
   pid: z.number(),
@@ -248,6 +257,7 @@ export const deviceStatus = z.object({
   node: text,
   // Time since the device started.
   seconds: z.number(),
+  // Resident memory of the process.
   memoryBytes: z.number(),
   // The wait for the sockets of NICs and uplinks: "reactor" or "libuv". `whyLibuv` is empty with the
   // reactor. Turns are measured with the reactor only, by their length: `turns` counts them by the
@@ -258,6 +268,7 @@ export const deviceStatus = z.object({
     turns: counts,
     ...numbers("longestTurnMs", "turnSeconds"),
   }),
+  nicMemory,
   // Number of connections of frontends, including those before hello.
   connections: z.number(),
   segment,
@@ -294,6 +305,8 @@ export const addressPage = z.object({
 
 /** @interface */
 export type DeviceStatus = z.infer<typeof deviceStatus>;
+/** @interface */
+export type NicMemoryStatus = z.infer<typeof nicMemory>;
 /** @interface */
 export type SegmentStatus = z.infer<typeof segment>;
 /** @interface */

@@ -221,7 +221,9 @@ export class Link {
       applyBatch(message, this.#owner.sink, this.#control);
     } catch (error) {
       if (error instanceof WireError) {
-        this.#log.warn({ code: error.code }, `the peer broke a rule of the wire: ${error.message}`);
+        const { code, message } = error;
+        const why = code === "MEMORY_BUDGET" ? "" : "the peer broke a rule of the wire: ";
+        this.#log.warn({ code }, `${why}${message}`);
         this.close(error.close, error.message);
       } else this.#broken(error);
       return;

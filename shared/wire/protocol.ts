@@ -131,6 +131,7 @@ export const closes = {
   DEAD_PEER: close(4004, "no sign of life"),
   FAILED: close(4005, "an error inside the peer, or copies of a window differ"),
   MOVED: close(4006, "the NIC moved to another device, see `move`"),
+  NO_MEMORY: close(4007, "the device has no memory left for this NIC", { early: "NO_PLACE" }),
 } as const satisfies Record<string, Close>;
 
 /** Codes with which a side closes the WebSocket, by name. */
@@ -153,6 +154,7 @@ export type WireErrorCode =
   | "GRANT_REFERENCE"
   | "GRANT_VERSION"
   | "HYPERCALL_TAG"
+  | "MEMORY_BUDGET"
   | "MOVE_URL"
   | "PUSH_BUDGET"
   | "PUSH_SPACE"

@@ -213,6 +213,7 @@ const USAGE: readonly Row[] = [
   { args: "device --mtu 65536", code: 2, says: /--mtu takes a whole number/ },
   { args: "device --uplink eth0", code: 2, says: /--uplink takes tap:NAME, not "eth0"/ },
   { args: "device --when-full wait", code: 2, says: /--when-full takes drop or hold/ },
+  { args: "device --memory-limit 5k", code: 2, says: /--memory-limit takes at least 1000000/ },
   { args: "device --storm-limit 0", code: 2, says: /--storm-limit takes 1 to 10000000 or off/ },
   { args: "device --storm-limit arp=5", code: 2, says: /KIND=N \(broadcast, multicast, unknown\)/ },
   {

@@ -37,6 +37,7 @@ import { viewOf } from "../../shared/bytes/words.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, loggerOf, silentLogger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
+import { MemoryAccount, MemoryBudget } from "../../shared/memory-budget.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
 import { busAddress, Space } from "../../shared/wire/records.ts";
@@ -487,25 +488,31 @@ export class DeviceEnd<N extends Nic> {
       this.port = port;
       return pair.switchPort;
     };
-    this.connection = new Connection(this.back, "driver:1", "127.0.0.1", {
-      log,
-      lines: new LogLimit(log, clock.now, 1000),
-      clock,
-      agent: "test",
-      segment: { name: "lan0", attach },
-      events,
-      roundTrips: { observe() {} },
-      // A device never offers less than the protocol's minimum. The driver may use less of it.
-      pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
-      checkWindows: false,
-      admit: () => ({ config: this.config, epoch: 1 }),
-      create: (_connection, host) => {
-        this.memory = host.memory as LinkMemory;
-        this.nic = make(host);
-        return this.nic;
+    this.connection = new Connection(
+      this.back,
+      "driver:1",
+      "127.0.0.1",
+      {
+        log,
+        lines: new LogLimit(log, clock.now, 1000),
+        clock,
+        agent: "test",
+        segment: { name: "lan0", attach },
+        events,
+        roundTrips: { observe() {} },
+        // A device never offers less than the protocol's minimum. The driver may use less of it.
+        pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
+        checkWindows: false,
+        admit: () => ({ config: this.config, epoch: 1 }),
+        create: (_connection, host) => {
+          this.memory = host.memory as LinkMemory;
+          this.nic = make(host);
+          return this.nic;
+        },
+        gone() {},
       },
-      gone() {},
-    });
+      new MemoryAccount(new MemoryBudget(Number.POSITIVE_INFINITY)),
+    );
   }
 }
 
