@@ -33,6 +33,11 @@ export interface LinkOwner {
   readonly sink: Sink;
   /** Called when a batch has been applied in full. */
   batchApplied(): void;
+  /**
+   * Called before a batch is sent, and at the deadline of `scheduleLazy`. Posts what has waited for
+   * this batch.
+   */
+  beforeFlush?(): void;
   /** Called when there is room again after `askForRoom` or `askToWork` returned false. */
   writableAgain(): void;
   /** Called before a batch is sent. `bytes` is the total since the start, this batch included. */
@@ -64,6 +69,11 @@ export class Link {
   /** The message that is being applied, else undefined. */
   #applying: Uint8Array | undefined;
   #flushDue = false;
+  /** The deadline of the posts that wait for company, and its time (ms); undefined for none. */
+  #deadline: Timer | undefined;
+  #deadlineAt = 0;
+  /** True while the owner posts what has waited. */
+  #gathering = false;
   #blocked = false;
   #reported = 0;
   #lastReceived = 0;
@@ -78,6 +88,8 @@ export class Link {
   closed = false;
   /** Whole seconds without a sign of life from the peer, which sends one each second. */
   silentSeconds = 0;
+  /** Number of batches that were sent because posts had waited until their deadline. */
+  lateBatches = 0;
   receivedBatches = 0;
   receivedBytes = 0;
   /** Smoothed round-trip time (ms); 0 before the first heartbeat came back. */
@@ -159,18 +171,58 @@ export class Link {
 
   /** Flushes once in this turn of the event loop, after all input that has arrived. */
   scheduleFlush(): void {
-    if (this.#flushDue || this.closed) return;
+    if (this.#flushDue || this.#gathering || this.closed) return;
     this.#flushDue = true;
     this.#clock.setImmediate(() => {
       this.#flushDue = false;
-      this.flush();
+      // Posts that wait for company do not leave alone.
+      if (!this.writer.empty) this.flush();
     });
   }
 
+  /**
+   * Flushes within `ms`. Call it for posts that no peer waits for. Any other flush takes them along
+   * and ends the deadline. A link has one deadline: the earliest.
+   */
+  scheduleLazy(ms: number): void {
+    if (this.#gathering || this.closed) return;
+    const at = this.#clock.now() + ms;
+    if (this.#deadline !== undefined) {
+      if (this.#deadlineAt <= at) return;
+      this.#clock.clear(this.#deadline);
+    }
+    this.#deadlineAt = at;
+    this.#deadline = this.#clock.setTimeout(() => {
+      this.#deadline = undefined;
+      this.lateBatches++;
+      this.flush();
+    }, ms);
+  }
+
+  /** Sends everything now, also posts that have waited for company. */
   flush(): void {
+    if (this.closed || this.#gathering) return;
+    this.#gather();
     if (this.closed) return;
     if (!this.writer.empty) this.#reportProgress();
     this.writer.flush();
+  }
+
+  /** Lets the owner post what has waited for this batch. */
+  #gather(): void {
+    if (this.#deadline !== undefined) {
+      this.#clock.clear(this.#deadline);
+      this.#deadline = undefined;
+    }
+    if (this.#owner.beforeFlush === undefined) return;
+    this.#gathering = true;
+    try {
+      this.#owner.beforeFlush();
+    } catch (error) {
+      this.#broken(error);
+    } finally {
+      this.#gathering = false;
+    }
   }
 
   /** Ends the link and tells the peer why. */
@@ -330,6 +382,7 @@ export class Link {
     if (this.closed) return;
     this.closed = true;
     this.#clock.clear(this.#timer);
+    this.#clock.clear(this.#deadline);
     this.writer.discard();
     this.#owner.closed(code, reason);
   }

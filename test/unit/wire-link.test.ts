@@ -6,6 +6,8 @@ import { ByteQueueLimit } from "../../shared/wire/flow.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
+import { TestClock } from "../support/test-clock.ts";
+import { actsOf } from "../support/wire-acts.ts";
 
 /** One end of a wire that the test controls. */
 class HandTransport implements Transport {
@@ -281,6 +283,118 @@ describe("Link", () => {
     link.writer.interrupt(1);
     link.flush();
     expect(owner.end?.[0]).toBe(CloseCode.LIMIT);
+  });
+});
+
+describe("posts that wait for company", () => {
+  /** A link on a clock of its own, whose owner keeps interrupts back until a batch is sent. */
+  function lazy() {
+    const transport = new HandTransport();
+    const clock = new TestClock();
+    const kept: number[] = [];
+    const owner = Object.assign(new Owner(), {
+      beforeFlush: () => {
+        for (const vector of kept.splice(0)) {
+          link.writer.interrupt(vector);
+          link.scheduleFlush();
+          link.flush();
+        }
+      },
+    });
+    const link: Link = new Link(transport, owner, silentLogger, undefined, clock);
+    const keep = (vector: number, ms: number): void => {
+      kept.push(vector);
+      link.scheduleLazy(ms);
+    };
+    /** Vectors and PROGRESS by batch. */
+    const sent = () =>
+      transport.sent
+        .splice(0)
+        .map((batch) =>
+          actsOf(batch).map((act) => (act.kind === "interrupt" ? act.vector : act.kind)),
+        );
+    return { link, transport, clock, owner, keep, sent };
+  }
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+  it("leave together at the deadline of the first, and are counted", () => {
+    const { link, clock, keep, sent } = lazy();
+    keep(1, 10);
+    clock.advance(6);
+    keep(2, 10);
+    clock.advance(3);
+    expect(sent()).toEqual([]);
+    clock.advance(1);
+    expect(sent()).toEqual([[1, 2]]);
+    // The second post brought no deadline of its own.
+    clock.advance(20);
+    expect([sent(), link.lateBatches]).toEqual([[], 1]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("have the earliest deadline, also if a later one was set before", () => {
+    const { link, clock, keep, sent } = lazy();
+    keep(1, 20);
+    clock.advance(1);
+    keep(2, 5);
+    clock.advance(5);
+    expect(sent()).toEqual([[1, 2]]);
+    clock.advance(20);
+    expect([sent(), link.lateBatches]).toEqual([[], 1]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("travel behind the next message, which ends the deadline", async () => {
+    const { link, clock, keep, sent } = lazy();
+    keep(1, 10);
+    clock.advance(9);
+    link.writer.interrupt(7);
+    link.scheduleFlush();
+    await turn();
+    expect(sent()).toEqual([[7, 1]]);
+    keep(2, 10);
+    clock.advance(9);
+    expect(sent()).toEqual([]);
+    clock.advance(1);
+    expect(sent()).toEqual([[2]]);
+    expect(link.lateBatches).toBe(1);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("are no company for each other: a flush of nothing leaves them", async () => {
+    const { link, clock, keep, sent } = lazy();
+    keep(1, 10);
+    link.scheduleFlush();
+    await turn();
+    expect(sent()).toEqual([]);
+    clock.advance(10);
+    expect(sent()).toEqual([[1]]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("travel with a heartbeat, and with the close", () => {
+    const { link, clock, keep, sent } = lazy();
+    keep(1, 5000);
+    clock.advance(1000);
+    expect(sent()).toEqual([["heartbeat", 1]]);
+    keep(2, 5000);
+    link.close(CloseCode.NORMAL, "");
+    expect(sent()).toEqual([[2]]);
+    clock.advance(5000);
+    keep(3, 1);
+    clock.advance(1);
+    expect([sent(), link.lateBatches]).toEqual([[], 0]);
+  });
+
+  it("cost one peer, not all, when posting them throws", () => {
+    const { link, clock, owner } = lazy();
+    owner.beforeFlush = () => {
+      throw new TypeError("a bug of ours");
+    };
+    link.scheduleLazy(1);
+    clock.advance(1);
+    expect(owner.fault).toBeInstanceOf(TypeError);
+    expect(owner.end?.[0]).toBe(CloseCode.FAILED);
   });
 });
 
