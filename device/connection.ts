@@ -36,7 +36,6 @@ export interface ConnectionOwner extends HostOwner {
   /** Log of events that any peer can cause. All connections share it, and its rate is bounded. */
   readonly lines: LogLimit;
   readonly agent: string;
-  readonly pushBytes: number;
   /** True: compare both copies of coherent memory once a second. */
   readonly checkWindows: boolean;
   readonly roundTrips: Pick<RoundTrips, "observe">;
@@ -199,6 +198,7 @@ export class Connection implements RingSource {
         this.#nic?.batchEnd();
         this.#end.settle();
       },
+      beforeFlush: () => this.#nic?.beforeFlush(),
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
       batchReported: (bytes) => this.#deliveries.reported(bytes),
       writableAgain: () => this.#nic?.writableAgain(),
@@ -379,6 +379,7 @@ export class Connection implements RingSource {
         sentBytes: link.writer.sentBytes,
         receivedBatches: link.receivedBatches,
         receivedBytes: link.receivedBytes,
+        lateBatches: link.lateBatches,
       },
       memory: {
         windows: windows.all.length,

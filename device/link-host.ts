@@ -19,6 +19,7 @@ export interface HostOwner {
   readonly clock: Clock;
   readonly segment: Pick<Switch, "name" | "attach">;
   readonly events: Pick<EventEmitter<DeviceEvents>, "emit">;
+  readonly pushBytes: number;
 }
 
 export class LinkHost implements GuestHost {
@@ -27,6 +28,7 @@ export class LinkHost implements GuestHost {
   readonly log: Logger;
   readonly faults: FaultLog;
   readonly clock: Clock;
+  readonly pushBytes: number;
   readonly #link: Link;
   readonly #owner: HostOwner;
   /** The NIC's port; undefined until it is plugged in. */
@@ -34,6 +36,7 @@ export class LinkHost implements GuestHost {
 
   constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {
     this.clock = owner.clock;
+    this.pushBytes = owner.pushBytes;
     this.#link = link;
     this.memory = memory;
     this.config = config;
@@ -72,6 +75,10 @@ export class LinkHost implements GuestHost {
 
   scheduleFlush(): void {
     this.#link.scheduleFlush();
+  }
+
+  scheduleLazy(ms: number): void {
+    this.#link.scheduleLazy(ms);
   }
 
   askForRoom(): boolean {

@@ -50,6 +50,10 @@ export interface NicHost {
   plug(port: Port): SwitchPort;
   /** Sends posted records at the end of this turn of the event loop. */
   scheduleFlush(): void;
+  /** Sends posted records within `ms`, unless another batch takes them along before. */
+  scheduleLazy(ms: number): void;
+  /** Bytes of pushes that the driver may keep here, from the welcome. */
+  readonly pushBytes: number;
   /**
    * Returns false while more bytes are unacknowledged than the link's limit, which is about 20 ms
    * of its rate. The NIC's `writableAgain` is called when there is room.
@@ -114,6 +118,8 @@ export interface Nic {
   suspend?(done: () => void): void;
   /** Called when a batch has been applied in full. */
   batchEnd(): void;
+  /** Called before a batch is sent. Posts what has waited for one. */
+  beforeFlush(): void;
   /** Called when the link has room again. */
   writableAgain(): void;
   /** Called once a second, for keep-alive and ageing. The model has no other clock. */

@@ -46,8 +46,10 @@ export interface Driver {
   suspend(): Promise<void>;
   /** Resolves once the device has received all that was posted before, for example Rx buffers. */
   settled(): Promise<void>;
-  /** Called when a batch has been applied in full. */
+  /** Called when a batch has been applied in full. The driver looks at its queues. */
   batchApplied(): void;
+  /** Called before a batch is sent. The driver posts what has waited for one. */
+  beforeFlush(): void;
   /** Called once a second. Runs the watchdog. */
   tick(): void;
   /** Called when the link has room again. */

@@ -265,6 +265,7 @@ export class Session {
         this.#driver?.batchApplied();
         this.#options.onBatch?.();
       },
+      beforeFlush: () => this.#driver?.beforeFlush(),
       writableAgain: () => this.#driver?.writableAgain(),
       broken: (error) =>
         this.#options.log.error({ err: error }, "an error in the driver; the link is closed"),

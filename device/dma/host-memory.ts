@@ -50,7 +50,7 @@ export interface HostMemory {
    * `find` fills is valid until the model returns to its caller. For a packet that waits, the model
    * copies the span or calls `find` again. The model calls `release` when the packet is completed.
    */
-  readonly pushes: Pick<PushQueue, "find" | "release">;
+  readonly pushes: Pick<PushQueue, "find" | "release" | "bytes">;
 
   /** Reads up to 64 KiB from the frontend. Rejects with DmaError. */
   read(space: Space, address: BusAddress, length: number): Promise<Uint8Array>;

@@ -8,7 +8,7 @@
  */
 import type { QueueId } from "../../shared/net/frame.ts";
 import type { CompletionRing } from "./memory.ts";
-import { NO_VECTOR, type Vectors } from "./notify.ts";
+import { NO_VECTOR } from "./notify.ts";
 
 export class CompletionQueue {
   readonly index: QueueId;
@@ -17,17 +17,11 @@ export class CompletionQueue {
   readonly interrupts: boolean;
   /** The submission queue that completes here. There is at most one. */
   user: "tx" | "rx" | undefined;
-  /** True if entries were published in the burst that ends now. */
-  fresh = false;
 
   constructor(index: QueueId, ring: CompletionRing, vector: number, interrupts: boolean) {
     this.index = index;
     this.ring = ring;
     this.vector = vector;
     this.interrupts = interrupts && vector !== NO_VECTOR;
-  }
-
-  notify(vectors: Vectors): void {
-    if (this.interrupts) vectors.post(this.vector);
   }
 }

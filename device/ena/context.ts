@@ -46,8 +46,18 @@ export class AdminRefusal extends Error {
   }
 }
 
+/** Transmit completions that wait for the next message to the driver, over all queues. */
+export interface KeptCompletions {
+  packets: number;
+  /** Bytes that the driver had pushed for these packets. */
+  bytes: number;
+  /** True if the driver may be waiting for one of them. */
+  urgent: boolean;
+}
+
 export class EnaContext {
   readonly host: NicHost;
+  readonly kept: KeptCompletions = { packets: 0, bytes: 0, urgent: false };
   /** Log of lines that the driver can cause at will. Each kind is written at most once a second. */
   readonly lines: LogLimit;
   readonly counters = new EnaCounters();

@@ -1,10 +1,11 @@
 /**
  * Packets between the queues and the switch. Transmit queues work in turns (device/turn.ts). A
  * burst ends with one write for each completion queue, one interrupt for each vector, and one
- * flush.
+ * flush. Completions that no driver waits for are kept for the next batch (notify.ts).
  *
- *   batch applied -> turn -> publish
+ *   batch applied -> turn -> flush -> publish, or keep
  *   a frame for us -> deliver ... flush -> publish
+ *   a batch is about to be sent -> publish
  *
  * The order on the wire is: bytes, completions, interrupts.
  */
@@ -14,6 +15,7 @@ import { verifyL3 } from "../../shared/net/checksum.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
 import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -22,6 +24,12 @@ import type { Vectors } from "./notify.ts";
 import type { Rss } from "./rss.ts";
 import type { RxQueue } from "./rx.ts";
 import type { TxQueue } from "./tx.ts";
+
+/**
+ * Most transmit completions that wait for company. A driver's source may have as few as 256 buffers
+ * (the slots of a TAP).
+ */
+const MOST_KEPT = 64;
 
 export class Datapath implements Port, TurnOwner {
   readonly name: string;
@@ -113,22 +121,67 @@ export class Datapath implements Port, TurnOwner {
     this.flush();
   }
 
-  /** Sends staged completions, then interrupts. */
+  /** Ends a burst: sends its completions, or keeps them for the next message to the driver. */
   flush(): void {
-    let any = false;
-    for (let i = 0; i < this.tx.length; i++) this.tx[i]?.settle();
+    let waitMs = Number.POSITIVE_INFINITY;
+    this.#settle();
     for (let i = 0; i < this.cqs.length; i++) {
       const cq = this.cqs[i];
-      if (cq === undefined) continue;
-      cq.fresh = cq.ring.publish() > 0;
-      if (cq.fresh) any = true;
+      if (cq === undefined || cq.ring.staged === 0) continue;
+      waitMs = Math.min(waitMs, this.#mayWaitMs(cq));
+    }
+    if (waitMs === Number.POSITIVE_INFINITY) return;
+    const { host } = this.#context;
+    if (waitMs > 0) host.scheduleLazy(waitMs);
+    else {
+      this.publish();
+      host.scheduleFlush();
+    }
+  }
+
+  /**
+   * Returns the time (ms) for which completions of the queue may wait. It is 0 as soon as the driver
+   * could run short of entries, of its budget of pushes, or of buffers above its rings.
+   */
+  #mayWaitMs(cq: CompletionQueue): number {
+    const { kept, host } = this.#context;
+    if (kept.urgent || kept.packets >= MOST_KEPT || cq.ring.staged > cq.ring.depth / 4) return 0;
+    if (
+      host.memory.pushes.bytes + kept.bytes >
+      Math.min(host.pushBytes / 4, host.pushBytes - Limits.PUSH_BYTES_MIN)
+    )
+      return 0;
+    const tx = this.tx[cq.index];
+    if (tx !== undefined && tx.occupied > tx.ring.depth / 4) return 0;
+    return this.#vectors.delayMs(cq);
+  }
+
+  /** Posts all staged completions, then one interrupt for each vector. */
+  publish(): void {
+    const vectors = this.#vectors;
+    let any = false;
+    this.#settle();
+    for (let i = 0; i < this.cqs.length; i++) {
+      const cq = this.cqs[i];
+      if (cq === undefined || cq.ring.publish() === 0) continue;
+      any = true;
+      if (cq.interrupts) vectors.due[cq.vector] = 1;
     }
     if (!any) return;
-    for (let i = 0; i < this.cqs.length; i++) {
-      const cq = this.cqs[i];
-      if (cq?.fresh) cq.notify(this.#vectors);
-    }
-    this.#context.host.scheduleFlush();
+    vectors.postDue();
+    for (let i = 0; i < this.tx.length; i++) this.tx[i]?.completionsSent();
+    this.#forgetKept();
+  }
+
+  #settle(): void {
+    for (let i = 0; i < this.tx.length; i++) this.tx[i]?.settle();
+  }
+
+  #forgetKept(): void {
+    const { kept } = this.#context;
+    kept.packets = 0;
+    kept.bytes = 0;
+    kept.urgent = false;
   }
 
   /** Resets: removes every queue and abandons packets under way. */
@@ -138,6 +191,7 @@ export class Datapath implements Port, TurnOwner {
     this.tx.length = 0;
     this.rx.length = 0;
     this.cqs.length = 0;
+    this.#forgetKept();
     this.rxChanged();
   }
 

@@ -78,6 +78,7 @@ import {
 import type { Datapath } from "./datapath.ts";
 import { hintsFor, slackMs } from "./hints.ts";
 import { fetchBytes } from "./memory.ts";
+import { INTR_RESOLUTION_US } from "./notify.ts";
 import {
   RSS_FIELDS,
   RSS_FUNCTIONS,
@@ -111,7 +112,6 @@ export interface LlqConfig {
 const MAX_TX_HEADER_BYTES = 96;
 const ADDRESS_BITS = 48;
 const LINK_MBIT = 25_000;
-const INTR_RESOLUTION_US = 1;
 const MAX_FEATURE_VERSION = 1;
 
 const TX_OFFLOADS =

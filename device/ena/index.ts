@@ -77,6 +77,10 @@ export class EnaNic implements Nic {
     this.#datapath.turn.run();
   }
 
+  beforeFlush(): void {
+    this.#datapath.publish();
+  }
+
   writableAgain(): void {
     const { turn } = this.#datapath;
     turn.roomAgain();
@@ -137,6 +141,8 @@ export class EnaNic implements Nic {
         raised,
         armed: this.#vectors.armed[vector] === 1,
         pending: this.#vectors.pending[vector] === 1,
+        rxDelay: this.#vectors.rxDelay[vector]!,
+        txDelay: this.#vectors.txDelay[vector]!,
       })),
       tx: this.#datapath.tx
         .filter((q) => q !== undefined)
@@ -231,5 +237,6 @@ const ringSnapshot = ({ index, ring, cq }: SubmissionQueue) => ({
   head: ring.cursor.head,
   tail: ring.tail,
   cqHead: cq.ring.cursor.head,
+  kept: cq.ring.staged,
   vector: cq.vector,
 });

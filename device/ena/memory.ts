@@ -197,6 +197,11 @@ export class CompletionRing {
     if (distance(this.#published, this.cursor.head) === this.depth) this.publish();
   }
 
+  /** Number of entries filled and not yet written. */
+  get staged(): number {
+    return distance(this.#published, this.cursor.head);
+  }
+
   /** Writes the entries filled since the last call. Returns their number. */
   publish(): number {
     const count = distance(this.#published, this.cursor.head);

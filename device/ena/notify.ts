@@ -9,11 +9,18 @@
  *            otherwise  -> armed
  *
  * Vector 0 serves the admin and event queues. INTR_MASK masks it in place of an unmask register.
- * Moderation delays are accepted but not timed. Instead each burst causes at most one
- * interrupt for a vector, for any number of frames. No timer runs in the data path.
+ *
+ * Each burst causes at most one interrupt for a vector, for any number of frames. The delays of the
+ * unmask register moderate further: completions of that direction wait, with their interrupt, for
+ * the next message to the driver, at most for the delay. The deadline is the link's, in whole
+ * milliseconds as its timers are. A shorter delay is none. After a reset there is none either.
  */
+import { intrReg } from "../../shared/ena/io.ts";
 import type { NicHost } from "../nic.ts";
+import type { CompletionQueue } from "./completion-queue.ts";
 
+/** Unit of the moderation delays, in microseconds. GET_FEATURE answers it. */
+export const INTR_RESOLUTION_US = 1;
 /** A completion queue without interrupts names this vector. */
 export const NO_VECTOR = 0xffff_ffff;
 
@@ -22,6 +29,11 @@ export class Vectors {
   readonly raised: Float64Array;
   readonly armed: Uint8Array;
   readonly pending: Uint8Array;
+  /** 1 for each vector whose completion queues have new entries in the burst that ends now. */
+  readonly due: Uint8Array;
+  /** Moderation delays in steps of INTR_RESOLUTION_US. */
+  readonly rxDelay: Uint16Array;
+  readonly txDelay: Uint16Array;
   readonly #host: NicHost;
   #managementMasked = false;
   #managementPending = false;
@@ -32,18 +44,37 @@ export class Vectors {
     this.raised = new Float64Array(count);
     this.armed = new Uint8Array(count);
     this.pending = new Uint8Array(count);
+    this.due = new Uint8Array(count);
+    this.rxDelay = new Uint16Array(count);
+    this.txDelay = new Uint16Array(count);
   }
 
-  /** Called after entries were published to a completion queue of this vector. */
-  post(vector: number): void {
-    if (this.armed[vector] === 1) this.#fire(vector);
-    else this.pending[vector] = 1;
+  /** Called after entries were published to completion queues of the vectors in `due`. */
+  postDue(): void {
+    for (let vector = 0; vector < this.count; vector++) {
+      if (this.due[vector] === 0) continue;
+      this.due[vector] = 0;
+      if (this.armed[vector] === 1) this.#fire(vector);
+      else this.pending[vector] = 1;
+    }
   }
 
   /** Handles the unmask register. A write without the unmask bit keeps the armed state. */
-  unmask(vector: number): void {
+  control(vector: number, value: number): void {
+    if (intrReg.keepsModeration(value) === 0) {
+      this.rxDelay[vector] = intrReg.rxDelay(value);
+      this.txDelay[vector] = intrReg.txDelay(value);
+    }
+    if (intrReg.unmask(value) === 0) return;
     if (this.pending[vector] === 1) this.#fire(vector);
     else this.armed[vector] = 1;
+  }
+
+  /** Returns the time (ms) for which completions of the queue may wait for company. */
+  delayMs({ interrupts, vector, user }: CompletionQueue): number {
+    if (!interrupts || user === undefined) return 0;
+    const us = (user === "tx" ? this.txDelay : this.rxDelay)[vector]! * INTR_RESOLUTION_US;
+    return Math.floor(us / 1000);
   }
 
   /** Called after an admin completion or an event was written. */
@@ -63,6 +94,8 @@ export class Vectors {
   reset(): void {
     this.armed.fill(0);
     this.pending.fill(0);
+    this.rxDelay.fill(0);
+    this.txDelay.fill(0);
     this.#managementMasked = false;
     this.#managementPending = false;
   }

@@ -115,7 +115,7 @@ export class Queues {
     // Packets announced before this command are sent if that is possible at once, else abandoned.
     const datapath = this.#datapath;
     if (queue instanceof TxQueue && queue.run(queue.ring.depth) > 0) datapath.switchPort.flush();
-    datapath.flush();
+    datapath.publish();
     queue.close();
     list[cmd.sqIdx] = undefined;
     queue.cq.user = undefined;

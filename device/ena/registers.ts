@@ -10,7 +10,6 @@
  */
 import { ACQ_ENTRY_SIZE, AQ_ENTRY_SIZE, mmioReadResp } from "../../shared/ena/admin.ts";
 import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
-import { intrReg } from "../../shared/ena/io.ts";
 import {
   capsReg,
   controllerVersionReg,
@@ -213,10 +212,11 @@ export class Registers implements PciCalls {
       );
       return;
     }
-    // The node is only advice, and moderation delays are not timed (notify.ts).
-    if (!numa && intrReg.unmask(value) === 1 && cq.vector !== NO_VECTOR) {
-      this.#parts.vectors.unmask(cq.vector);
-    }
+    // The node is only advice.
+    if (numa || cq.vector === NO_VECTOR) return;
+    this.#parts.vectors.control(cq.vector, value);
+    // Completions may have waited for longer than the new delays allow.
+    this.#datapath.flush();
   }
 
   /** Returns true if the device is neither in reset nor broken. */

@@ -21,6 +21,7 @@
 import { TX_DESC_SIZE, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { ETHER_HEADER_BYTES, L2_BYTES } from "../../shared/net/ethernet.ts";
 import { Frame, MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
+import { distance, index16 } from "../../shared/ring/index16.ts";
 import { busAddresses, Space } from "../../shared/wire/records.ts";
 import type { Span } from "../dma/host-memory.ts";
 import { DropReason, type SwitchPort, Verdict } from "../switch/port.ts";
@@ -64,6 +65,9 @@ export class TxQueue extends SubmissionQueue {
   /** Ids of this burst that `settle` completes in random order, if that option is set. */
   readonly #shuffled: number[] = [];
 
+  /** The ring's head when completions were last sent: the driver may reuse the entries before it. */
+  #told = index16(0);
+
   // The current packet.
   readonly #addresses = busAddresses(MAX_DESCS);
   readonly #lengths = new Int32Array(MAX_DESCS);
@@ -102,6 +106,7 @@ export class TxQueue extends SubmissionQueue {
         this.#inFlight.add(this.#reqId);
         if (this.#broken === "" && !this.#gather()) {
           this.stage = Stage.READING;
+          this.context.kept.urgent = true;
           this.context.counters.txReads++;
           void this.#read();
           break;
@@ -113,6 +118,7 @@ export class TxQueue extends SubmissionQueue {
       if (this.#broken !== "") this.#drop();
       else if (this.#port.input(this.#frame) === Verdict.HELD) {
         this.stage = Stage.HELD;
+        this.context.kept.urgent = true;
         this.#frame.keep();
         break;
       } else {
@@ -150,7 +156,23 @@ export class TxQueue extends SubmissionQueue {
 
   /** Called when the switch has room again. */
   resume(): void {
-    if (this.stage === Stage.HELD) this.stage = Stage.READY;
+    if (this.stage === Stage.HELD) this.#wakeUp();
+  }
+
+  /** The packet that waited goes on. Its driver may wait for it. */
+  #wakeUp(): void {
+    this.stage = Stage.READY;
+    this.context.kept.urgent = true;
+  }
+
+  /** Number of ring entries that the driver can't reuse yet, as far as it knows. */
+  get occupied(): number {
+    return distance(this.#told, this.ring.tail);
+  }
+
+  /** Called when the completions of this queue were sent. */
+  completionsSent(): void {
+    this.#told = this.ring.cursor.head;
   }
 
   /** Moves this burst's completions to the completion queue. */
@@ -341,7 +363,7 @@ export class TxQueue extends SubmissionQueue {
       }
       if (this.#broken === "") this.#prepare();
     }
-    this.stage = Stage.READY;
+    this.#wakeUp();
     this.#onReady();
   }
 
@@ -383,6 +405,7 @@ export class TxQueue extends SubmissionQueue {
   #post(reqId: number): void {
     const { ring } = this.cq;
     this.#inFlight.delete(reqId);
+    this.context.kept.packets++;
     txCdesc.write(
       ring.view,
       ring.at,
@@ -396,9 +419,11 @@ export class TxQueue extends SubmissionQueue {
   }
 
   #release(): void {
-    const { memory } = this.context.host;
+    const { host, kept } = this.context;
     for (let i = 0; i < this.#buffers; i++) {
-      if (this.#lengths[i] !== 0) memory.pushes.release(this.#addresses[i]!);
+      if (this.#lengths[i] === 0) continue;
+      host.memory.pushes.release(this.#addresses[i]!);
+      kept.bytes += this.#lengths[i]!;
     }
   }
 

@@ -91,6 +91,7 @@ export class XenGuest implements Nic {
     this.#netback.batchEnd();
     this.guest.grants.flushUses();
   }
+  beforeFlush(): void {}
   writableAgain(): void {
     this.#machine.settle();
     this.#netback.writableAgain();

@@ -383,18 +383,29 @@ export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
   ring.stamps[id] = 0;
 }
 
-/** ena_free_tx_bufs: frees packets whose completion will not come. Returns their number. */
+/**
+ * ena_free_tx_bufs: frees packets whose completion will not come. Returns their number, without
+ * those whose completion came with the end of the queue. An invalid completion counts as none.
+ */
 export function freeTxBufs(adapter: Adapter, ring: TxRing): number {
   const { netmap } = adapter;
-  let freed = 0;
+  const { view, cursor } = ring.cq;
+  cursor.unread(
+    (slot) => txCdesc.phase(view, slot * TX_CDESC_SIZE),
+    (slot) => {
+      const id = txCdesc.reqId(view, slot * TX_CDESC_SIZE);
+      if (id < ring.size) ring.stamps[id] = 0;
+    },
+  );
+  let lost = 0;
   for (let id = 0; id < ring.size; id++) {
     const m = ring.mbufs[id];
     const isOfNetmap = ring.slots !== undefined && ring.slots.used[id] !== 0;
     if (m === undefined && !isOfNetmap) continue;
+    if (ring.stamps[id] !== 0) lost++;
     txUnload(adapter, ring, id);
     m?.free();
-    freed++;
   }
   if (netmap !== undefined) freeTxSlots(netmap, ring);
-  return freed;
+  return lost;
 }

@@ -13,6 +13,7 @@ import { unlessLost } from "../driver-error.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
+import { pollQueues, unmaskDue } from "./datapath.ts";
 import { transmitReady } from "./datapath-tx.ts";
 import {
   attach,
@@ -95,6 +96,11 @@ export class EnaDriver implements Driver {
 
   batchApplied(): void {
     this.adapter.com?.waits.poll();
+    pollQueues(this.adapter);
+  }
+
+  beforeFlush(): void {
+    unmaskDue(this.adapter);
   }
 
   tick(): void {
@@ -106,6 +112,7 @@ export class EnaDriver implements Driver {
       return;
     }
     checkAll(adapter);
+    for (const pair of adapter.queues) pair.polled = false;
     if (adapter.triggerReset && !adapter.resetPending) {
       adapter.resetPending = true;
       this.#background(() => resetTask(adapter).finally(() => (adapter.resetPending = false)));

@@ -29,7 +29,7 @@ import { Ifcap, Iff } from "../net/ifnet.ts";
 import { type Adapter, MIN_MTU } from "./adapter.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
 import { countReset } from "./counters.ts";
-import { cleanup } from "./datapath.ts";
+import { interrupt } from "./datapath.ts";
 import { refillAllRxBufs } from "./datapath-rx.ts";
 import { transmitReady } from "./datapath-tx.ts";
 import { DeviceError, errnoOf } from "./device-error.ts";
@@ -271,7 +271,7 @@ export async function up(adapter: Adapter): Promise<void> {
     throw error;
   }
   for (const pair of adapter.queues) {
-    ctx.pci.setVectorHandler(ioVector(pair.rx.qid), () => cleanup(adapter, pair));
+    ctx.pci.setVectorHandler(ioVector(pair.rx.qid), () => interrupt(adapter, pair));
   }
   adapter.devStats.interface_up++;
   ifnet.flags = (ifnet.flags | Iff.DRV_RUNNING) & ~Iff.DRV_OACTIVE;

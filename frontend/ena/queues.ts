@@ -162,7 +162,7 @@ async function setupRings(
       const lro = new LroQueue(rxStats, adapter.ifnet, qid);
       const tx = new TxRing(qid, txSq, txCq, tMaps, txStats);
       const rx = new RxRing(qid, rxSq, rxCq, rMaps, rxStats, lro);
-      adapter.queues.push({ tx, rx });
+      adapter.queues.push({ tx, rx, masked: false, polled: false });
     } catch (error) {
       for (const step of undo.reverse()) step();
       throw error;

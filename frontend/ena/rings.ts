@@ -236,4 +236,11 @@ export class RxRing extends Ring<RxStats> {
 export interface QueuePair {
   readonly tx: TxRing;
   readonly rx: RxRing;
+  /** True from an interrupt of the vector until the driver has written its unmask. */
+  masked: boolean;
+  /**
+   * True if a poll found completions while the vector was masked. The device owes an interrupt for
+   * them, which it sends at the unmask and nobody needs.
+   */
+  polled: boolean;
 }

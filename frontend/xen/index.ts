@@ -89,6 +89,8 @@ export class XenDriver implements Driver {
     this.#refill();
   }
 
+  beforeFlush(): void {}
+
   tick(): void {
     const { info } = this;
     info.events.poll();

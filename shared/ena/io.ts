@@ -35,5 +35,8 @@ export const intrReg = {
   /** Clears "keep moderation", so that the delays are those given. */
   pack: (rxDelay: number, txDelay: number, unmask: number): number =>
     ((rxDelay & 0x7fff) | ((txDelay & 0x7fff) << 15) | ((unmask & 1) << 30)) >>> 0,
+  rxDelay: (r: number): number => r & 0x7fff,
+  txDelay: (r: number): number => (r >>> 15) & 0x7fff,
   unmask: (r: number): Bit => bit(r, 30),
+  keepsModeration: (r: number): Bit => bit(r, 31),
 } as const;

@@ -81,8 +81,11 @@ const segment = z.object({
   ...numbers("macMoves", "macMovesDamped", "macsAged", "macTableFull", "lateFrames"),
 });
 
-/** A descriptor ring. Its indexes are free-running and 16 bits wide. */
-const enaRing = numbers("index", "depth", "head", "tail", "cqHead", "vector");
+/**
+ * A descriptor ring. Its indexes are free-running and 16 bits wide. `kept`: completions that wait
+ * for the next message to the driver.
+ */
+const enaRing = numbers("index", "depth", "head", "tail", "cqHead", "kept", "vector");
 
 const ena = z.object({
   personality: z.literal("ena"),
@@ -107,7 +110,14 @@ const ena = z.object({
     running: z.boolean(),
     ...numbers("waiting", "head", "tail", "events", "eventGroups"),
   }),
-  interrupts: list(z.object({ ...numbers("vector", "raised"), ...flags("armed", "pending") })),
+  interrupts: list(
+    z.object({
+      ...numbers("vector", "raised"),
+      ...flags("armed", "pending"),
+      // Moderation delays in microseconds, as the driver set them.
+      ...numbers("rxDelay", "txDelay"),
+    }),
+  ),
   tx: list(
     z.object({
       ...enaRing,
@@ -209,6 +219,8 @@ const nic = z.object({
   link: z.object({
     ...numbers("roundTripMs", "unsentBytes", "inFlightBytes", "limitBytes"),
     ...numbers("sentBatches", "sentBytes", "receivedBatches", "receivedBytes"),
+    // Batches that were sent because posts had waited for another batch until their deadline.
+    lateBatches: z.number(),
   }),
   memory: z.object({
     ...numbers("windows", "windowBytes"),

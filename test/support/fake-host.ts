@@ -13,7 +13,7 @@ import { viewOf } from "../../shared/bytes/words.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import type { BatchWriter } from "../../shared/wire/batch.ts";
-import type { FaultSeverity } from "../../shared/wire/protocol.ts";
+import { type FaultSeverity, Limits } from "../../shared/wire/protocol.ts";
 import { busAddress, type RecordType, Space } from "../../shared/wire/records.ts";
 import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
 import { TestClock } from "./test-clock.ts";
@@ -253,6 +253,13 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
 
   scheduleFlush(): void {
     this.flushes++;
+  }
+
+  /** Deadlines of lazy posts (ms), in order. */
+  readonly deadlines: number[] = [];
+  pushBytes: number = Limits.PUSH_BYTES;
+  scheduleLazy(ms: number): void {
+    this.deadlines.push(ms);
   }
 
   readonly interrupts: number[] = [];

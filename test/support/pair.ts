@@ -20,6 +20,7 @@ import {
 import type { DeviceEvents } from "../../device/index.ts";
 import type { GuestHost, Nic, NicConfig } from "../../device/nic.ts";
 import type { DropReason, Port, SwitchPort } from "../../device/switch/port.ts";
+import type { Switch } from "../../device/switch/switch.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality, type XenGuest } from "../../device/xen/index.ts";
 import { XenMachine } from "../../device/xen/machine.ts";
@@ -50,6 +51,8 @@ import { type Act, actsOf, batchesOf } from "./wire-acts.ts";
 
 /** Transactions that reach the driver's machine, by way of `tamper`; others are the link's own. */
 const TO_MACHINE = /^(write|interrupt|event|xenstore|grant_use|hypercall_reply)$/;
+/** Time (ms) for which posts wait for company. No other timer has this length. */
+export const LAZY_MS = 10;
 /** A batch without transactions. */
 const EMPTY_BATCH = Uint8Array.of(0x90);
 
@@ -68,6 +71,8 @@ export interface NicOptions {
   /** Opens the NIC's ports in this netmap instance. */
   readonly netmap?: Netmap;
   readonly config?: Partial<NicConfig>;
+  /** The segment behind the device. Default: one that accepts each frame. */
+  readonly segment?: Switch;
   readonly log?: Logger;
 }
 
@@ -334,10 +339,13 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     }
   }
 
-  /** Pumps until nothing moves for a few turns of the event loop. */
+  /**
+   * Pumps until nothing moves for a few turns of the event loop. Posts that wait for company do not
+   * wait for their deadline.
+   */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < 4; ) {
-      quiet = this.pump() ? 0 : quiet + 1;
+      quiet = this.pump() || this.clock.hurry(LAZY_MS) ? 0 : quiet + 1;
       await settle();
     }
   }
@@ -486,7 +494,7 @@ export class DeviceEnd<N extends Nic> {
     });
     const attach = (port: Port): SwitchPort => {
       this.port = port;
-      return pair.switchPort;
+      return options.segment?.attach(port, this.config.mac) ?? pair.switchPort;
     };
     this.connection = new Connection(
       this.back,

@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../../shared/clock.ts";
 
 interface TestTimer extends Timer {
   readonly run: () => void;
+  readonly ms: number;
   readonly everyMs: number | undefined;
   due: number;
 }
@@ -55,8 +56,15 @@ export class TestClock implements Clock {
     this.#ms = end;
   }
 
+  /** Runs the timers that were set for `ms`, and time stands still. Returns whether there were any. */
+  hurry(ms: number): boolean {
+    const timers = [...this.#timers].filter((timer) => timer.ms === ms);
+    for (const timer of timers) if (this.#timers.delete(timer)) timer.run();
+    return timers.length > 0;
+  }
+
   #add(run: () => void, ms: number, everyMs?: number): Timer {
-    const timer: TestTimer = { run, everyMs, due: this.#ms + ms, unref() {} };
+    const timer: TestTimer = { run, ms, everyMs, due: this.#ms + ms, unref() {} };
     this.#timers.add(timer);
     return timer;
   }

@@ -635,13 +635,22 @@ describe("status", () => {
     const { counters, ...now } = nic.snapshot();
     expect(now.tx).toEqual([
       {
-        ...{ index: 0, depth: 16, head: 3, tail: 3, cqHead: 3, vector: 1, placement: "host" },
+        ...{
+          index: 0,
+          depth: 16,
+          head: 3,
+          tail: 3,
+          cqHead: 3,
+          kept: 0,
+          vector: 1,
+          placement: "host",
+        },
         ...{ state: "idle", packets: 3, bytes: 183, drops: 0 },
       },
     ]);
     expect(now.rx).toEqual([
       {
-        ...{ index: 1, depth: 8, head: 2, tail: 5, cqHead: 2, vector: 2 },
+        ...{ index: 1, depth: 8, head: 2, tail: 5, cqHead: 2, kept: 0, vector: 2 },
         ...{ state: "running", buffers: 3, packets: 1, bytes: 200, overruns: 0 },
       },
     ]);

@@ -123,10 +123,23 @@ describe("reset reasons", () => {
     await recovered(pair, ResetReason.MISS_TX_CMPL, "missing_tx_cmpl");
   });
 
-  test("fault-C17 tx completions are there, interrupts are lost: MISS_INTERRUPT", async () => {
+  test("fault-C17 an interrupt is lost: the poll after the batch recovers, without a reset", async () => {
+    pair.tamper = dropInterrupt(1);
+    const before = pair.inputs.length;
+    await sendAll(pair, 130);
+    await injectAll(pair, 130);
+    expect([pair.outstanding, pair.inputs.length]).toEqual([0, before + 130]);
+    await seconds(pair, 12);
+    expect(pair.counter("total_resets")).toBe(0);
+  });
+
+  test("fault-C17 tx completions are there, and never an interrupt: MISS_INTERRUPT", async () => {
+    pair = new EnaPair({});
+    await pair.start();
     pair.tamper = dropInterrupt(1);
     await sendAll(pair, 130);
-    await seconds(pair, 6);
+    expect(pair.outstanding).toBe(130);
+    await seconds(pair, 12);
     await recovered(pair, ResetReason.MISS_INTERRUPT, "missing_intr");
   });
 

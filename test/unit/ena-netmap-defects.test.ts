@@ -5,7 +5,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap } from "../../frontend/bus/map.ts";
-import { cleanup } from "../../frontend/ena/datapath.ts";
+import { interrupt, unmaskDue } from "../../frontend/ena/datapath.ts";
 import { DeviceError } from "../../frontend/ena/device-error.ts";
 import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
@@ -263,7 +263,8 @@ describe("receive", () => {
   test("cleanup: after netmap took the interrupt the vector is unmasked", async () => {
     const { pair } = await stage();
     const before = pair.tx().stats.unmask_interrupt_num;
-    cleanup(pair.adapter, pair.adapter.queues[0]!);
+    interrupt(pair.adapter, pair.adapter.queues[0]!);
+    unmaskDue(pair.adapter);
     expect(pair.tx().stats.unmask_interrupt_num).toBe(before + 1);
   });
 });

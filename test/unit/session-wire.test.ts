@@ -23,6 +23,7 @@ function idleDriver(): Driver {
     suspend: done,
     settled: done,
     batchApplied: nothing,
+    beforeFlush: nothing,
     tick: nothing,
     writableAgain: nothing,
     detach: done,
