@@ -10,7 +10,7 @@
  *            ^ head                ^ cursor                   ^ tail
  */
 import { Limits } from "../../shared/wire/protocol.ts";
-import { type BusAddress, busAddresses } from "../../shared/wire/records.ts";
+import { type BusAddress, beyond, busAddresses } from "../../shared/wire/records.ts";
 import type { Span } from "./host-memory.ts";
 
 const FIRST_SLOTS = 1024;
@@ -104,16 +104,22 @@ export class PushQueue {
     return true;
   }
 
-  /** Releases the entry that covers `address`. Ignores an unknown address. */
-  release(address: BusAddress): void {
+  /**
+   * Releases the entry that covers `address`. An entry that begins there keeps what lies behind
+   * `length` bytes: another packet's bytes, pushed in one record with these. Returns the end of the
+   * released range, or 0 for an unknown address, which changes nothing.
+   */
+  release(address: BusAddress, length = Number.POSITIVE_INFINITY): number {
     // Packets complete in order, so the entry is usually the oldest one.
     let count = this.#head;
     if (!this.#covers(count, address, 1)) {
       count = this.#locate(address, 1);
-      if (count < 0) return;
+      if (count < 0) return 0;
     }
     const slots = this.#slots;
     const i = count & (this.#size - 1);
+    if (slots.length[i]! > length && slots.address[i] === address) return this.#cut(count, length);
+    const end = slots.address[i]! + slots.length[i]!;
     this.bytes -= slots.length[i]!;
     this.live--;
     this.#index?.delete(slots.address[i]!);
@@ -125,6 +131,20 @@ export class PushQueue {
     }
     if (this.#cursor < this.#head) this.#cursor = this.#head;
     if (this.#head === this.#tail) this.#clearCounts();
+    return end;
+  }
+
+  /** Removes the first `bytes` bytes of an entry. Returns the address of those that stay. */
+  #cut(count: number, bytes: number): number {
+    const slots = this.#slots;
+    const i = count & (this.#size - 1);
+    const address = beyond(slots.address[i]!, bytes);
+    if (this.#index?.delete(slots.address[i]!)) this.#index.set(address, count);
+    slots.address[i] = address;
+    slots.at[i]! += bytes;
+    slots.length[i]! -= bytes;
+    this.bytes -= bytes;
+    return address;
   }
 
   /**

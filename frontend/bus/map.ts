@@ -85,7 +85,8 @@ export class DmaMap {
   /** True while the load is in `#several`. */
   #isSeveral = false;
   readonly tag: DmaTag;
-  readonly #index: number;
+  /** Number of the map in its tag: 0 for the first. */
+  readonly index: number;
   readonly #granule: number;
   #destroyed = false;
 
@@ -97,14 +98,14 @@ export class DmaMap {
     this.deviceMayRead = tag.deviceMayRead;
     this.deviceMayWrite = tag.deviceMayWrite;
     this.#space = space;
-    this.#index = index;
+    this.index = index;
     this.#granule = granule;
     const { boundary, maxSize } = tag.params;
     this.#plainBytes = boundary === 0 ? Math.min(tag.segmentBytes, maxSize) : 0;
   }
 
   get name(): string {
-    return `${this.tag.name} map ${this.#index}`;
+    return `${this.tag.name} map ${this.index}`;
   }
 
   get loaded(): boolean {

@@ -14,7 +14,13 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import {
+  type BusAddress,
+  beyond,
+  busAddress,
+  RecordType,
+  Space,
+} from "../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { DeviceLink } from "./device-link.ts";
@@ -33,6 +39,8 @@ export interface Span {
 
 const TWO_32 = 2 ** 32;
 const NO_BYTES = new Uint8Array(0);
+/** Most pages of one record in Space.GRANT, which may begin in the middle of a page. */
+const MAX_PAGES = Limits.RECORD_BYTES / GRANT_PAGE_BYTES + 1;
 /** Time (ms) after a reset in which late accesses to old mappings are expected. */
 const RESET_GRACE_MS = 1000;
 
@@ -70,6 +78,9 @@ export class DmaSpace {
   readonly #now: () => number;
   #graceUntil = Number.NEGATIVE_INFINITY;
   readonly #span: Span = { buffer: NO_BYTES, at: 0, length: 0 };
+  /** Places of the pages that a record names, while it is applied. */
+  readonly #pageBuffers = new Array<Uint8Array>(MAX_PAGES).fill(NO_BYTES);
+  readonly #pageAts = new Int32Array(MAX_PAGES);
   /** The link, or undefined while no device is connected. Posts are dropped then. */
   link: DeviceLink | undefined;
   /** Bytes of pushes that the device keeps for this NIC, from its welcome. */
@@ -179,8 +190,9 @@ export class DmaSpace {
   }
 
   /**
-   * Applies one record of a `write`: the device puts src[at .. at + length) at `address`. Returns
-   * false and changes nothing when the device may not.
+   * Applies one record of a `write`: the device puts src[at .. at + length) at `address`. In
+   * Space.GRANT the record may go on in the pages of the next references. Returns false and changes
+   * nothing when the device may not.
    */
   deviceWrite(
     space: number,
@@ -191,6 +203,9 @@ export class DmaSpace {
   ): boolean {
     let to = address;
     if (space !== Space.BUS || this.grants !== undefined) {
+      if (length > leftInPage(address) && space === Space.GRANT && this.grants !== undefined) {
+        return this.#writePages(address, src, at, length);
+      }
       to = this.#granted(space, address, length, true);
       if (to === REFUSED) return false;
       if (length === 0) return true;
@@ -213,6 +228,30 @@ export class DmaSpace {
     const span = this.#find(to, length, true);
     if (span === undefined) return false;
     copyBytes(src, at, span.buffer, span.at, length);
+    return true;
+  }
+
+  /** As deviceWrite, for more than one page: checks all pages before it writes to the first. */
+  #writePages(address: BusAddress, src: Uint8Array, at: number, length: number): boolean {
+    const buffers = this.#pageBuffers;
+    const ats = this.#pageAts;
+    let pages = 0;
+    for (let done = 0; done < length; pages++) {
+      const from = beyond(address, done);
+      const part = Math.min(leftInPage(from), length - done);
+      const to = this.#granted(Space.GRANT, from, part, true);
+      const span = to === REFUSED ? undefined : this.#find(to, part, true);
+      if (span === undefined) return false;
+      buffers[pages] = span.buffer;
+      ats[pages] = span.at;
+      done += part;
+    }
+    let done = 0;
+    for (let i = 0; i < pages; i++) {
+      const part = Math.min(leftInPage(beyond(address, done)), length - done);
+      copyBytes(src, at + done, buffers[i]!, ats[i]!, part);
+      done += part;
+    }
     return true;
   }
 
@@ -347,6 +386,10 @@ export class DmaSpace {
     this.#generations = generations;
   }
 }
+
+/** Returns the number of bytes from `address` to the end of its page. */
+const leftInPage = (address: BusAddress): number =>
+  GRANT_PAGE_BYTES - (address & (GRANT_PAGE_BYTES - 1));
 
 /** Returns the granules for one byte more than asked for: no window ends where the next begins. */
 const windowGranules = (bytes: number): number => granulesFor(bytes + 1);

@@ -68,7 +68,7 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
 
 /** Posts the page of `m`, or frees `m` and returns false when its load fails. */
 function postBuffer(rxq: Rxq, ring: FrontRing, m: Mbuf): boolean {
-  const map = unpoolRxMap(rxq);
+  const map = unpoolRxMap(rxq, ring.slot(ring.reqProdPvt));
   if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
   if (loadRx(rxq, map, m)) {
     putRequest(rxq, ring, m, map);

@@ -7,6 +7,10 @@
  * `unpool` replaces the original's claim of a reference, and `repool` replaces its release. The
  * number of maps in the pool plus the number of maps in use is always RING_SIZE + 1.
  *
+ * The maps of a tag have consecutive references, because they are created one after another. Bytes
+ * in pages of consecutive references travel in one record. So the pages of a large packet get maps
+ * with consecutive indexes where possible, and a receive slot gets the map with its own number.
+ *
  * After xn_get_rx_map, xn_unpool_*_map, xn_repool_*_map, xn_get_map_gref and xn_dma_cb of the
  * reviewed driver (prati0100/freebsd: sys/dev/xen/netfront/netfront.c).
  */
@@ -28,8 +32,45 @@ export function getRxMap(rxq: Rxq, ri: Index32): XenDmaMap {
 }
 
 /** Removes a map from the pool and returns it; undefined when the pool is empty. */
-export const unpoolRxMap = (rxq: Rxq): XenDmaMap | undefined => unpool(rxq.pool);
 export const unpoolTxMap = (txq: Txq): XenDmaMap | undefined => unpool(txq.pool);
+/** As unpoolTxMap. With `slot`, the map of that slot, or one that no empty slot needs. */
+export function unpoolRxMap({ pool }: Rxq, slot?: number): XenDmaMap | undefined {
+  if (slot === undefined) return unpool(pool);
+  return take(pool, slot) ?? take(pool, homeless(pool, slot)) ?? unpool(pool);
+}
+
+/**
+ * Returns the index of a pooled map whose own slot another map fills. Slots are filled in order, so
+ * the search goes back from `slot`. -1 when there is none.
+ */
+function homeless({ places }: MapPool, slot: number): number {
+  for (let back = 1; back < RX_RING_SLOTS; back++) {
+    const index = (slot - back) & (RX_RING_SLOTS - 1);
+    if (places[index]! >= 0) return index;
+  }
+  return -1;
+}
+
+/**
+ * Finds `n` maps with consecutive indexes in the pool. Returns the first index, for `take`, or
+ * -1. The search goes round, so that packets that complete in order leave no gaps.
+ */
+export function findTxRun({ pool }: Txq, n: number): number {
+  const { places } = pool;
+  const size = places.length;
+  let have = 0;
+  for (let i = 0, at = pool.cursor; i < size + n; i++, at++) {
+    if (at >= size) {
+      at = 0;
+      have = 0;
+    }
+    have = places[at]! < 0 ? 0 : have + 1;
+    if (have < n) continue;
+    pool.cursor = at + 1;
+    return at + 1 - n;
+  }
+  return -1;
+}
 
 /** Returns an unused map to the pool. Throws when the pool is full. */
 export const repoolRxMap = (rxq: Rxq, map: XenDmaMap): void => repool(rxq.pool, map, rxq.name);
@@ -55,13 +96,27 @@ export function dmaCallback(_arg: undefined, map: XenDmaMap, nseg: number, error
 
 function unpool(pool: MapPool): XenDmaMap | undefined {
   if (pool.count === 0) return undefined;
-  const i = --pool.count;
-  const map = pool.maps[i];
-  pool.maps[i] = undefined;
+  const map = pool.maps[--pool.count]!;
+  pool.maps[pool.count] = undefined;
+  pool.places[map.index] = -1;
   return map;
 }
 
-function repool(pool: MapPool, map: XenDmaMap, name: string): void {
+/** Removes the map with this index and returns it; undefined while it is in use. */
+export function take(pool: MapPool, index: number): XenDmaMap | undefined {
+  const place = pool.places[index] ?? -1;
+  if (place < 0) return undefined;
+  const map = pool.maps[place];
+  const last = pool.maps[--pool.count]!;
+  pool.maps[place] = last;
+  pool.places[last.index] = place;
+  pool.maps[pool.count] = undefined;
+  pool.places[index] = -1;
+  return map;
+}
+
+export function repool(pool: MapPool, map: XenDmaMap, name: string): void {
   if (pool.count === pool.maps.length) throw new Error(`${name}: more maps than the pool had`);
+  pool.places[map.index] = pool.count;
   pool.maps[pool.count++] = map;
 }

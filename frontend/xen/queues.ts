@@ -26,6 +26,7 @@ import { releaseRxBufs, takeUnread } from "./datapath-rx.ts";
 import { releaseTxBufs } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { FrontRing, Shortage } from "./memory.ts";
+import { repool, take } from "./pool.ts";
 import { type MapPool, type Queue, Rxq, Txq } from "./rings.ts";
 
 /**
@@ -105,7 +106,7 @@ function fillPool(pool: MapPool, tag: XenDmaTag): void {
   while (pool.count < pool.maps.length) {
     const map = tag.createMap(BUS_DMA_XEN_PREALLOC_REFS);
     if (typeof map === "number") throw new Shortage(`${tag.name}: map refused with errno ${map}`);
-    pool.maps[pool.count++] = map;
+    repool(pool, map, tag.name);
   }
 }
 
@@ -151,11 +152,8 @@ export function disconnectTxq(info: NetfrontInfo, txq: Txq): number {
 
 function tearDown(queue: Queue<unknown>): void {
   const { pool } = queue;
-  while (pool.count > 0) {
-    const i = --pool.count;
-    pool.maps[i]!.destroy();
-    pool.maps[i] = undefined;
-  }
+  // In the order of their indexes, so that the next maps have consecutive references again.
+  for (let i = 0; i < pool.maps.length; i++) take(pool, i)?.destroy();
   queue.dmat?.destroy();
   queue.dmat = undefined;
   queue.ring?.end();

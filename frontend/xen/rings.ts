@@ -30,13 +30,18 @@ export const TX_MAPS = TX_RING_SLOTS + 1;
 const empty = <T>(size: number): (T | undefined)[] =>
   new Array<T | undefined>(size).fill(undefined);
 
-/** The maps of a queue that are not in use. pool.ts owns the pool. */
+/** The maps of a queue that are not in use: a stack. pool.ts owns the pool. */
 export class MapPool {
   readonly maps: (XenDmaMap | undefined)[];
   count = 0;
+  /** By the map's index in its tag: its place on the stack, or -1 while it is in use. */
+  readonly places: Int16Array;
+  /** Index behind the last run of maps that was found. */
+  cursor = 0;
 
   constructor(size: number) {
     this.maps = empty(size);
+    this.places = new Int16Array(size).fill(-1);
   }
 }
 

@@ -10,7 +10,7 @@ import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { type Mbuf, mCopyData } from "../net/mbuf.ts";
 import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
-import { dmaCallback, loadFailed, repoolTxMap, unpoolTxMap } from "./pool.ts";
+import { dmaCallback, findTxRun, loadFailed, repoolTxMap, take, unpoolTxMap } from "./pool.ts";
 import { NO_PACKET, type Txq } from "./rings.ts";
 
 /** MAX_TX_REQ_FRAGS: pieces of the longest packet that begins in the middle of a page. */
@@ -68,9 +68,10 @@ export function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
 
 /** Allocates an id and a map for each piece and loads it. A failure undoes all, returns false. */
 export function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number): boolean {
+  const run = count > 1 ? findTxRun(txq, count) : -1;
   for (let i = 0; i < count; i++) {
     const id = takeId(txq);
-    const map = unpoolTxMap(txq);
+    const map = run < 0 ? unpoolTxMap(txq) : take(txq.pool, run + i);
     // There are more maps than ids. So a free id always finds a map, if no map or id was lost.
     if (map === undefined) throw new Error(`${txq.name}: no map for a free id`);
     if (!info.trusted) bouncePiece(txq, m, i, id);

@@ -90,6 +90,18 @@ export class Frame {
     return true;
   }
 
+  /** As `push`, but bytes that follow those of the last span in memory join that span. */
+  append(buffer: Uint8Array, offset: number, length: number): boolean {
+    const last = this.count - 1;
+    if (last < 0 || this.buffers[last] !== buffer) return this.push(buffer, offset, length);
+    if (this.offsets[last]! + this.lengths[last]! !== offset) {
+      return this.push(buffer, offset, length);
+    }
+    this.lengths[last]! += length;
+    this.length += length;
+    return true;
+  }
+
   /** Returns the parsed headers. The first call parses, so the spans must be complete by then. */
   headers(): Headers {
     if (!this.#isParsed) this.#headers.parse(this);

@@ -18,7 +18,7 @@ import { FRAME_ROOM } from "../transport/frames.ts";
 import { catalogue, entryOfOp, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Limits } from "./protocol.ts";
 import { Fmt } from "./reader.ts";
-import { RECORD_BYTES, record } from "./records.ts";
+import { RECORD_BYTES, RecordType, record, Space } from "./records.ts";
 import { packTransaction } from "./values.ts";
 
 /** Soft limit of a batch. A larger batch costs the receiver reassembly and has no advantage. */
@@ -72,6 +72,8 @@ export class BatchWriter {
   readonly #records = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
   readonly #recordView = new DataView(this.#records.buffer);
   #recordCount = 0;
+  /** Address at which the next frame bytes in Space.GRANT continue the last record; -1 for none. */
+  #next = -1;
   /** Opcode of the column under construction, or -1. */
   #open = -1;
   #dataAt = 0;
@@ -102,7 +104,8 @@ export class BatchWriter {
   /**
    * Opens a record of `length` bytes in a column of `op` and returns the offset of its bytes in
    * `outgoing`. The caller fills them before any other call to this writer. `space` is the BAR for
-   * MMIO_WRITE. Throws RangeError for a length outside 1 to Limits.RECORD_BYTES.
+   * MMIO_WRITE. Frame bytes in Space.GRANT that continue the last record become part of it.
+   * Throws RangeError for a length outside 1 to Limits.RECORD_BYTES.
    */
   reserve(op: Op, space: number, address: number, type: number, length: number): number {
     if (length > Limits.RECORD_BYTES || length <= 0) {
@@ -111,11 +114,24 @@ export class BatchWriter {
     if (this.#at >= this.#softBytes) this.flush();
     if (this.#open !== op || this.#recordCount === COLUMN_RECORDS) this.#openColumn(op);
     this.#fit(length);
-    record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
-    this.#recordCount++;
     const at = this.#at;
     this.#at = at + length;
+    const granted = type === RecordType.FRAME && space === Space.GRANT;
+    if (granted && address === this.#next && this.#extend(length)) return at;
+    record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
+    this.#recordCount++;
+    this.#next = granted ? address + length : -1;
     return at;
+  }
+
+  /** Adds `length` bytes to the last record of the open column. False if it would be too long. */
+  #extend(length: number): boolean {
+    const at = (this.#recordCount - 1) * RECORD_BYTES;
+    const total = record.length(this.#recordView, at) + length;
+    if (total > Limits.RECORD_BYTES) return false;
+    record.setLength(this.#recordView, at, total);
+    this.#next += length;
+    return true;
   }
 
   /** Adds the bytes src[at .. at + length) as one record, or several above Limits.RECORD_BYTES. */
@@ -250,6 +266,7 @@ export class BatchWriter {
     this.#transactions = 0;
     this.#open = -1;
     this.#recordCount = 0;
+    this.#next = -1;
   }
 
   /** Offset of the first transaction. */
@@ -323,6 +340,7 @@ export class BatchWriter {
     this.#at += bytes;
     this.#open = -1;
     this.#recordCount = 0;
+    this.#next = -1;
   }
 
   #binHeader(at: number, length: number): void {

@@ -95,6 +95,9 @@ export const record = {
   type: (v: DataView, at: number): number => v.getUint16(at + TYPE, LE),
   space: (v: DataView, at: number): number => v.getUint16(at + SPACE, LE),
 
+  setLength: (v: DataView, at: number, length: number): void =>
+    v.setUint32(at + LENGTH, length, LE),
+
   write(v: DataView, at: number, address: number, length: number, type: number, space: number) {
     setU64(v, at + ADDRESS, address);
     v.setUint32(at + LENGTH, length, LE);

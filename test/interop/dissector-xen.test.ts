@@ -174,6 +174,43 @@ const STEPS: readonly [string, "->" | "<-", unknown[][]][] = [
       [EVENT, 5],
     ],
   ],
+  [
+    "long",
+    "->",
+    [
+      [GRANT, 1, Buffer.concat([52, 53, 54].map((ref) => grantV1(ref, 0x900 + ref, 5)))],
+      // One record goes on in the pages of two more references.
+      push(52, 96, frameBytes(4000 + 4096 + 1000, 0x55)),
+      own(
+        TX_REQ,
+        TX_FRAME * 4096 + HEADER + 36,
+        Buffer.concat([
+          txRequest(52, 96, 4, 5, 4000 + 4096 + 1000),
+          txRequest(53, 0, 4, 6, 4096),
+          txRequest(54, 0, 0, 7, 1000),
+        ]),
+      ),
+    ],
+  ],
+  [
+    "early",
+    "->",
+    [
+      [GRANT, 1, Buffer.concat([56, 57].map((ref) => grantV1(ref, 0x900 + ref, 5)))],
+      push(56, 0, frameBytes(4096 + 500, 0x66)),
+    ],
+  ],
+  [
+    "late",
+    "->",
+    [
+      own(
+        TX_REQ,
+        TX_FRAME * 4096 + HEADER + 72,
+        Buffer.concat([txRequest(56, 0, 4, 8, 4596), txRequest(57, 0, 0, 9, 500)]),
+      ),
+    ],
+  ],
   ["liar", "<-", [granted(TX_RSP, TX_REF, HEADER + 36, txResponse(77, 0))]],
   [
     "control",
@@ -338,6 +375,16 @@ describe("rings", () => {
     const send = at("send");
     expect(send.number("ringwire.frame.length")).toBe(160);
     expect(send.one("eth.dst")).toBe("22:22:22:22:22:22");
+  });
+
+  test("a frame out of one record in the pages of three references", () => {
+    expect(at("long").number("ringwire.frame.length")).toBe(4000 + 4096 + 1000);
+    expect(at("long").one("eth.dst")).toBe("55:55:55:55:55:55");
+  });
+
+  test("the same when its requests come in a later batch", () => {
+    expect(at("late").number("ringwire.frame.length")).toBe(4596);
+    expect(at("late").one("eth.dst")).toBe("66:66:66:66:66:66");
   });
 
   test("tx responses, NULL for the extra slot", () => {

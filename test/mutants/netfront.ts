@@ -176,7 +176,7 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N19",
     test: NETFRONT_TEST,
     file: QUEUES,
-    search: "pool.maps[i]!.destroy();",
+    search: "take(pool, i)?.destroy();",
     replace: "",
     breaks: "maps outlive the queue",
   },

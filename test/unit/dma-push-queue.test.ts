@@ -18,7 +18,8 @@ function stage(limit = LIMIT) {
       : undefined;
   const add = (address: number, of: Uint8Array, at: number, length: number): boolean =>
     queue.add(busAddress(address), of, at, length);
-  const release = (address: number): void => queue.release(busAddress(address));
+  const release = (address: number, length?: number): number =>
+    queue.release(busAddress(address), length);
   const state = () => [queue.live, queue.bytes, queue.pinned];
   return { queue, out, find, add, release, state };
 }
@@ -66,6 +67,29 @@ describe("entries", () => {
     release(5000);
     release(5001);
     expect(state()).toEqual([1, 1, 0]);
+  });
+
+  test("end from their front, packet by packet, when one brought the bytes of several", () => {
+    const { queue, find, add, release, state } = stage();
+    add(500, message(10), 0, 10);
+    add(1000, message(100), 20, 80);
+    expect(release(1000, 30)).toBe(1030);
+    expect(state()).toEqual([2, 60, 110]);
+    expect([find(1000, 1), find(1029, 2)]).toEqual([undefined, undefined]);
+    expect(find(1030, 50)).toEqual([...message(50, 50)]);
+    // The index by address knows the entry by its new begin.
+    expect(find(500, 10)).toEqual([...message(10)]);
+    expect(find(1030, 50)).toEqual([...message(50, 50)]);
+    expect(release(1030, 10)).toBe(1040);
+    expect(find(500, 10)).toEqual([...message(10)]);
+    expect(find(1040, 40)).toEqual([...message(40, 60)]);
+    expect(queue.searches).toBeGreaterThan(0);
+    // From its middle an entry ends as a whole, and so does one that is not longer.
+    expect(release(1050, 5)).toBe(1080);
+    expect(state()).toEqual([1, 10, 110]);
+    expect(release(500, 10)).toBe(510);
+    expect(release(500, 10)).toBe(0);
+    expect(state()).toEqual([0, 0, 0]);
   });
 
   test("are found whole, in part and from the middle, and no byte beyond", () => {

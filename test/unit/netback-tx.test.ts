@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { grantPush } from "../../device/dma/host-memory.ts";
 import { Verdict } from "../../device/switch/port.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
+import { grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { NetifStatus, TX_SLOT_SIZE, TxFlag } from "../../shared/xen/netif.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
 import { settle } from "../support/fake-host.ts";
@@ -117,6 +119,83 @@ test("requests that crossed with the wish for an event are taken when their batc
   // No event: the guest published before it saw our request for one.
   guest.netback.batchEnd();
   expect(statuses(guest)).toEqual([NetifStatus.OKAY]);
+});
+
+describe("one push in the pages of several references", () => {
+  const PAGE = 4096;
+
+  /** Grants pages that hold these bytes, in consecutive references. Returns the first. */
+  function granted(guest: FakeGuest, bytes: Uint8Array): number {
+    const refs: number[] = [];
+    for (let at = 0; at < bytes.length; at += PAGE) {
+      refs.push(guest.buffer(bytes.subarray(at, at + PAGE)));
+    }
+    return refs[0]!;
+  }
+  const slots = (first: number, bytes: Uint8Array) =>
+    Array.from({ length: Math.ceil(bytes.length / PAGE) }, (_, i) => ({
+      bytes: bytes.subarray(i * PAGE, (i + 1) * PAGE),
+      gref: first + i,
+    }));
+  const pushAll = (guest: FakeGuest, first: number, bytes: Uint8Array): void => {
+    const { pushes } = guest.memory;
+    pushes.add(grantPush(grantAddress(grantRef(first), 0)), bytes.slice(), 0, bytes.length);
+  };
+
+  test("is one packet's: found for each slot without a search, and released once", () => {
+    const guest = FakeGuest.connected();
+    const bytes = pattern(9000);
+    const first = granted(guest, bytes);
+    pushAll(guest, first, bytes);
+    guest.send(slots(first, bytes), { push: false });
+    expect(guest.host.switchPort.frames.map((f) => f.bytes)).toEqual([bytes]);
+    expect(statuses(guest)).toEqual([0, 0, 0]);
+    const { live, searches, misses } = guest.memory.pushes;
+    expect([live, searches, misses]).toEqual([0, 0, 0]);
+  });
+
+  test("is two packets': the second keeps its bytes when the first is answered", () => {
+    const guest = FakeGuest.connected();
+    const bytes = pattern(4 * PAGE);
+    const first = granted(guest, bytes);
+    pushAll(guest, first, bytes);
+    guest.send(slots(first, bytes.subarray(0, 2 * PAGE)), { push: false });
+    expect(guest.memory.pushes.bytes).toBe(2 * PAGE);
+    guest.send(slots(first + 2, bytes.subarray(2 * PAGE)), { push: false });
+    expect(guest.host.switchPort.frames.map((f) => f.bytes)).toEqual([
+      bytes.subarray(0, 2 * PAGE),
+      bytes.subarray(2 * PAGE),
+    ]);
+    const { live, bytes: left, misses } = guest.memory.pushes;
+    expect([live, left, misses]).toEqual([0, 0, 0]);
+    expect(guest.memory.reads).toEqual([]);
+  });
+
+  test("saves no check: a page that is not granted costs the packet", () => {
+    const guest = FakeGuest.connected();
+    const bytes = pattern(9000);
+    const first = granted(guest, bytes);
+    pushAll(guest, first, bytes);
+    guest.end(first + 1);
+    guest.send(slots(first, bytes), { push: false });
+    expect(guest.host.switchPort.frames).toEqual([]);
+    expect(guest.host.takeFaults()).toEqual(["TX_GRANT_REFUSED"]);
+    expect(statuses(guest)).toEqual([-1, -1, -1]);
+    expect(guest.memory.pushes.live).toBe(0);
+  });
+
+  test("and pushes of its own for each slot, with one missing, leave nothing behind", async () => {
+    const guest = FakeGuest.connected();
+    const bytes = pattern(9000);
+    const first = granted(guest, bytes);
+    guest.memory.push((first + 1) * PAGE, PAGE);
+    guest.memory.push((first + 2) * PAGE, 9000 - 2 * PAGE);
+    guest.send(slots(first, bytes), { push: false });
+    guest.memory.answerNow();
+    await turn();
+    expect(guest.host.switchPort.frames.map((f) => f.bytes)).toEqual([bytes]);
+    expect(guest.memory.pushes.live).toBe(0);
+  });
 });
 
 test("bytes that were not pushed are read under a pin that ends before the response", async () => {

@@ -1,8 +1,10 @@
 /** netfront against the device's netback, in one process: connect, frames both ways, detach. */
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
+import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
+import { getMapGref, repoolTxMap, take } from "../../frontend/xen/pool.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
@@ -27,6 +29,10 @@ function superFrame(pair: XenPair, bytes: number, v6 = false): { m: Mbuf; bytes:
   m.isIp6 = v6;
   return { m, bytes: built.bytes };
 }
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 describe("connecting", () => {
   test("both states Connected, carrier up, every receive slot posted", async () => {
@@ -167,6 +173,34 @@ describe("sending", () => {
     expect(violations(pair)).toEqual([]);
   });
 
+  test("the pages of a large packet have consecutive references, whatever went before", async () => {
+    const pair = await XenPair.started();
+    const loads = vi.spyOn(XenDmaMap.prototype, "load");
+    const runs: boolean[] = [];
+    for (let i = 0; i < 300; i++) {
+      loads.mockClear();
+      const bytes = i % 3 === 0 ? 9000 + 37 * i : 200;
+      expect(pair.sendMbuf(superFrame(pair, bytes).m)).toBe(0);
+      const refs = loads.mock.contexts.map((map) => getMapGref(map as XenDmaMap));
+      runs.push(refs.every((ref, k) => k === 0 || ref === refs[k - 1]! + 1));
+      if (i % 4 === 3) await pair.settle();
+    }
+    expect(runs).not.toContain(false);
+    expect(violations(pair)).toEqual([]);
+  });
+
+  test("a large packet goes also when no maps with consecutive references are left", async () => {
+    const pair = await XenPair.started();
+    const txq = pair.txq();
+    const taken = Array.from({ length: 128 }, (_, i) => take(txq.pool, 2 * i)!);
+    const { m, bytes } = superFrame(pair, 20_000);
+    expect(pair.sendMbuf(m)).toBe(0);
+    for (const map of taken) repoolTxMap(txq, map);
+    await pair.settle();
+    expect(pair.segment[0]?.bytes).toEqual(bytes);
+    expect(violations(pair)).toEqual([]);
+  });
+
   test("a blank checksum goes as one", async () => {
     const pair = await XenPair.started();
     const { bytes, l4 } = buildPacket({ payload: frame(100), checksum: "partial", protocol: 17 });
@@ -281,6 +315,43 @@ describe("receiving", () => {
     expect(pair.inputDones).toBe(1);
     expect(pair.counter("queue0", "rx", "in_flight")).toBe(256);
     expect(violations(pair)).toEqual([]);
+  });
+
+  test("each receive slot keeps its own map and reference", async () => {
+    const pair = await XenPair.started();
+    const refs = () => pair.rxq().maps.map((map) => map && getMapGref(map));
+    const first = refs()[0]!;
+    const own = Array.from({ length: 256 }, (_, slot) => first + slot);
+    expect(refs()).toEqual(own);
+    for (let i = 0; i < 400; i++) {
+      pair.inject(frame(60 + ((i * 97) % 1400), i, MAC));
+      if (i % 7 !== 6) continue;
+      pair.flushPort();
+      await pair.settle();
+    }
+    expect(refs()).toEqual(own);
+  });
+
+  test("a slot whose map went on with extra info gets one that no empty slot needs", async () => {
+    const pair = await XenPair.started();
+    const built = buildPacket({ payload: frame(30_000), checksum: "partial", destination: MAC });
+    const facts = { needsCsum: true, csumStart: built.l4, csumOffset: 16, csumValid: true };
+    for (let i = 0; i < 100; i++) {
+      for (let n = 0; n <= i % 3; n++) {
+        pair.inject(built.bytes, {
+          ...facts,
+          gso: Gso.TCPV4,
+          gsoSize: 1400,
+          headerLength: built.payload,
+        });
+      }
+      pair.flushPort();
+      await pair.settle();
+      expect(violations(pair)).toEqual([]);
+    }
+    const { maps } = pair.rxq();
+    const away = maps.filter((map, slot) => map!.index !== slot).length;
+    expect(away).toBeLessThan(100);
   });
 
   test.each([false, true])("a super-frame comes up as one chain (v6: %s)", async (v6) => {

@@ -5,7 +5,7 @@ import { BatchWriter } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { RECORD_BYTES, RecordType, record } from "../../shared/wire/records.ts";
+import { RECORD_BYTES, RecordType, record, Space } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { RecordingSink, type Told } from "../support/recording-sink.ts";
 import { same, sameBytes, sameList } from "../support/same.ts";
@@ -89,6 +89,96 @@ describe("BatchWriter", () => {
     expect(messages.length).toBeGreaterThan(3);
     for (const m of messages) expect(m.length).toBeLessThan(110_000);
     expect(apply(messages)).toHaveLength(256);
+  });
+
+  describe("frame bytes that continue the last record by grant", () => {
+    const { GRANT, BUS } = Space;
+    const { FRAME, RAW } = RecordType;
+    type Step = readonly [op: Op, space: number, type: number, address: number, length: number];
+    /** The records of these steps: name, address and length each. */
+    function recordsOf(steps: readonly Step[]): unknown[] {
+      const { writer, messages } = collector();
+      const all = new Uint8Array(1 << 17).map((_, i) => i);
+      for (const [op, space, type, address, length] of steps) {
+        writer.column(op, space, address, type, all, address & 0xff, length);
+      }
+      writer.flush();
+      const told = apply(messages);
+      for (const [, , address, , bytes] of told) {
+        const from = address as number;
+        sameList(
+          bytes as number[],
+          [...all.subarray(from & 0xff, (from & 0xff) + (bytes as number[]).length)],
+          "bytes",
+        );
+      }
+      return told.map(([name, , address, , bytes]) => [name, address, (bytes as number[]).length]);
+    }
+
+    it("are one record with it, as long as a record may be", () => {
+      expect(
+        recordsOf([
+          [Op.PUSH, GRANT, FRAME, 0x9000, 0x1000],
+          [Op.PUSH, GRANT, FRAME, 0xa000, 0x1000],
+          [Op.PUSH, GRANT, FRAME, 0xb000, 96],
+          [Op.PUSH, GRANT, FRAME, 0xc000, 60],
+        ]),
+      ).toEqual([
+        ["push", 0x9000, 0x2000 + 96],
+        ["push", 0xc000, 60],
+      ]);
+      expect(
+        recordsOf([
+          [Op.WRITE, GRANT, FRAME, 0x10_0000, 0x100],
+          [Op.WRITE, GRANT, FRAME, 0x10_0100, Limits.RECORD_BYTES - 0x100],
+        ]),
+      ).toEqual([["write", 0x10_0000, Limits.RECORD_BYTES]]);
+      expect(
+        recordsOf([
+          [Op.WRITE, GRANT, FRAME, 0x10_0000, 0x100],
+          [Op.WRITE, GRANT, FRAME, 0x10_0100, Limits.RECORD_BYTES - 0xff],
+        ]),
+      ).toEqual([
+        ["write", 0x10_0000, 0x100],
+        ["write", 0x10_0100, Limits.RECORD_BYTES - 0xff],
+      ]);
+    });
+
+    it.each<[string, readonly Step[]]>([
+      ["of another address", [[Op.PUSH, GRANT, FRAME, 0xa001, 9]]],
+      ["of another space", [[Op.PUSH, BUS, FRAME, 0xa000, 9]]],
+      ["of another type", [[Op.PUSH, GRANT, RAW, 0xa000, 9]]],
+      ["of another column", [[Op.WRITE, GRANT, FRAME, 0xa000, 9]]],
+      [
+        "behind another column",
+        [
+          [Op.WRITE, GRANT, FRAME, 0x2000, 9],
+          [Op.PUSH, GRANT, FRAME, 0xa000, 9],
+        ],
+      ],
+      [
+        "behind another record",
+        [
+          [Op.PUSH, BUS, FRAME, 0x2000, 9],
+          [Op.PUSH, GRANT, FRAME, 0xa000, 9],
+        ],
+      ],
+    ])("are not, %s", (_, steps) => {
+      const first: Step = [Op.PUSH, GRANT, FRAME, 0x9000, 0x1000];
+      expect(recordsOf([first, ...steps])).toHaveLength(1 + steps.length);
+    });
+
+    it("begin a record in the next message, also one behind a dropped batch", () => {
+      const { writer, messages } = collector();
+      const frame = new Uint8Array(64);
+      writer.column(Op.PUSH, GRANT, 0x9000, FRAME, frame, 0, 64);
+      writer.flush();
+      writer.column(Op.PUSH, GRANT, 0x9040, FRAME, frame, 0, 64);
+      writer.discard();
+      writer.column(Op.PUSH, GRANT, 0x9080, FRAME, frame, 0, 64);
+      writer.flush();
+      expect(apply(messages).map(([, , address]) => address)).toEqual([0x9000, 0x9080]);
+    });
   });
 
   it("keeps little memory for a small batch until the socket has taken it", () => {

@@ -355,10 +355,11 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     ["rw", 0, 1, OK, OK],
     ["rw", 0, 4096, OK, OK],
     ["rw", 4095, 1, OK, OK],
-    ["rw", 4095, 2, 10, 10],
-    ["rw", 0, 4097, 10, 10],
-    ["rw", 1, 4096, 10, 10],
-    ["rw", 100, 0xffff_ffff, 10, 10],
+    // The page of the next reference is read-only, and a read names one page.
+    ["rw", 4095, 2, 1, 10],
+    ["rw", 0, 4097, 1, 10],
+    ["rw", 1, 4096, 1, 10],
+    ["rw", 100, 0xffff_ffff, 1, 10],
     ["ro", 0, 1, 1, OK],
     ["ro", 0, 4096, 1, OK],
     ["ro", 4095, 2, 1, 10],
@@ -410,7 +411,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     [149, 2, 1],
     [150, 1, 1],
     [0, 4096, 1],
-    [120, 4000, 10],
+    [120, 4000, 1],
   ])("version 2, 50 bytes from 100 granted: offset %i, %i bytes: %i", (offset, length, status) => {
     const { grants, space } = new GrantStage({ version: 2 });
     const page = space.allocCoherent(PAGE_BYTES, PAGE_BYTES, "page");
@@ -421,6 +422,75 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     expect(wrote ? OK : grants.refusal).toBe(status);
     const changed = page.bytes.filter((byte) => byte !== 0).length;
     expect(changed).toBe(status === OK ? length : 0);
+  });
+
+  describe("a write that goes on in the pages of the next references", () => {
+    /** Pages behind consecutive references, each of a map of its own. */
+    function stageOfRun(pages: number) {
+      const stage = new GrantStage({ maxFrames: 1 });
+      const { grants, space } = stage;
+      const memory = Array.from({ length: pages }, (_, i) =>
+        space.allocCoherent(PAGE_BYTES, PAGE_BYTES, `page ${i}`),
+      );
+      const refs = memory.map(() => grants.allocGrantReference());
+      for (const [i, ref] of refs.entries()) {
+        grants.grantForeignAccessRef(ref, 0, memory[i]!.address, false);
+      }
+      const all = (): Uint8Array => Buffer.concat(memory.map(({ bytes }) => bytes));
+      return { stage, grants, memory, refs, all };
+    }
+    const bytes = Uint8Array.from({ length: 33 * PAGE_BYTES }, (_, i) => (i * 7 + 1) | 1);
+
+    it.each([
+      [0, 2 * PAGE_BYTES],
+      [4095, 2],
+      [100, PAGE_BYTES],
+      [1, 131_072],
+      [4095, 131_072],
+    ])("reaches %i and %i bytes on, and no other byte", (offset, length) => {
+      const { stage, refs, all } = stageOfRun(34);
+      expect(stage.write(refs[0]!, offset, bytes.subarray(0, length))).toBe(true);
+      const expected = new Uint8Array(34 * PAGE_BYTES);
+      expected.set(bytes.subarray(0, length), offset);
+      sameBytes(all(), expected);
+      expect(stage.device.of("fault")).toEqual([]);
+    });
+
+    it.each<[string, (s: ReturnType<typeof stageOfRun>) => void, string]>([
+      ["is granted no more", ({ grants, refs }) => grants.endForeignAccessRef(refs[2]!), "GRANT"],
+      [
+        "is read-only",
+        ({ grants, refs, memory }) => {
+          grants.endForeignAccessRef(refs[2]!);
+          grants.grantForeignAccessRef(refs[2]!, 0, memory[2]!.address, true);
+        },
+        "GRANT",
+      ],
+      [
+        "is another domain's",
+        ({ grants, refs, memory }) => {
+          grants.endForeignAccessRef(refs[2]!);
+          grants.grantForeignAccessRef(refs[2]!, 3, memory[2]!.address, false);
+        },
+        "GRANT",
+      ],
+      ["is mapped no more", ({ memory }) => memory[2]!.free(), "UNMAPPED"],
+    ])("changes nothing when one page %s, and the fault names that page", (_, spoil, code) => {
+      const run = stageOfRun(4);
+      const { stage, refs, memory, all } = run;
+      spoil(run);
+      expect(stage.write(refs[0]!, 0, bytes.subarray(0, 3 * PAGE_BYTES + 5))).toBe(false);
+      sameBytes(all(), new Uint8Array(4 * PAGE_BYTES));
+      const place = code === "GRANT" ? refs[2]! * PAGE_BYTES : memory[2]!.address;
+      expect(stage.device.of("fault")).toMatchObject([{ code: `DMA_${code}`, address: place }]);
+    });
+
+    it("ends with the table", () => {
+      const { stage, grants } = stageOfRun(1);
+      const last = grantRef(511);
+      expect(stage.write(last, 0, bytes.subarray(0, 2 * PAGE_BYTES))).toBe(false);
+      expect(grants.refusal).toBe(1);
+    });
   });
 
   it("by bus address nothing, and through addresses that are no numbers nothing", () => {

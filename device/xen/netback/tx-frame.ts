@@ -122,7 +122,7 @@ export class TxFrame {
         left -= part;
         if (left === 0) frame.push(head, 0, headBytes);
       }
-      if (part < size) frame.push(buffer, at + part, size - part);
+      if (part < size) frame.append(buffer, at + part, size - part);
     }
   }
 }

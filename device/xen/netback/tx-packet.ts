@@ -106,6 +106,16 @@ export class TxPacket {
     return grantAddress(grantRef(this.grefs[i]!), this.offsets[i]!);
   }
 
+  /** Bytes of slot `i` and of the slots behind it whose addresses follow without a gap. */
+  run(i: number): number {
+    let bytes = this.sizes[i]!;
+    for (let next = i + 1; next < this.slots; next++) {
+      if (this.address(next) !== this.address(i) + bytes) break;
+      bytes += this.sizes[next]!;
+    }
+    return bytes;
+  }
+
   #readSlot(view: DataView, at: number): void {
     const i = this.slots++;
     this.grefs[i] = txRequest.gref(view, at);

@@ -278,10 +278,18 @@ export class TxQueue {
   /** Releases the pushed bytes and the pins of the packet. */
   #release(): void {
     const { grants, host } = this.#vif.context;
-    const { grefs, sizes, slots } = this.#packet;
+    const packet = this.#packet;
+    const { grefs, sizes, slots } = packet;
+    let from = 0;
+    let end = 0;
     for (let i = 0; i < slots; i++) {
       if (sizes[i] === 0) continue;
-      host.memory.pushes.release(grantPush(this.#packet.address(i)));
+      const at = grantPush(packet.address(i));
+      // One push may have brought the bytes of several slots.
+      if (at >= end || at < from) {
+        from = at;
+        end = host.memory.pushes.release(at, packet.run(i));
+      }
       if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
     }
     this.#pinned = false;

@@ -72,6 +72,11 @@ export class XenDmaMap {
     return this.#machine.name;
   }
 
+  /** Number of the map in its tag. References of maps created one after another are consecutive. */
+  get index(): number {
+    return this.#machine.index;
+  }
+
   get loaded(): boolean {
     return this.#state === State.LOADED;
   }

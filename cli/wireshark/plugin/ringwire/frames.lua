@@ -20,6 +20,7 @@ return function(rw)
   local none = rw.field("ringwire.frame", "none")
 
   local GRANT = 2 ^ 50 -- keeps the address spaces of a table's keys apart
+  local PAGE = 4096
   local KEPT_BYTES = 2 ^ 20
   local JOINED_BYTES = 2 ^ 26
   local MAX_LOOKED_AT = 64
@@ -30,6 +31,9 @@ return function(rw)
     local piece = { from = space * GRANT + address, at = at, length = length, tree = m.column_tree }
     m.pieces[#m.pieces + 1] = piece
     m.piece_at[piece.from] = piece
+    if space ~= 1 then return end
+    -- A record may go on in the pages of the next references, and slots name each page.
+    for page = piece.from - address % PAGE + PAGE, piece.from + length - 1, PAGE do m.piece_at[page] = piece end
   end
 
   -- Questions: see state.lua. ------------------------------------------------------------------
@@ -130,7 +134,11 @@ return function(rw)
       piece = m.pieces[i]
       if key >= piece.from and key < piece.from + piece.length then return piece end
     end
-    return rw.ask(m, kept_at, m.direction, key)
+    -- The last kept piece that was taken may hold the next slots of its packet too.
+    piece = m.kept_piece
+    if piece and key > piece.from and key < piece.from + piece.length then return piece end
+    m.kept_piece = rw.ask(m, kept_at, m.direction, key)
+    return m.kept_piece
   end
 
   local function add(parts, piece, skip, n)
