@@ -5,6 +5,7 @@ import { BATCHES } from "./limit.ts";
 import { FRAME_SIZES, NETMAP_SETUPS } from "./setups.ts";
 import type { Samples } from "./stats.ts";
 import { BASE, type Outcomes } from "./variant.ts";
+import { isNeutral } from "./verdict.ts";
 
 /** A ratio of two rows: `of` / `to`, of one metric, round by round. */
 export interface Ratio {
@@ -74,7 +75,7 @@ export function ratiosOf(outcomes: Outcomes): Ratio[] {
     }
   }
   for (const [name, { samples }] of outcomes) {
-    for (const metric of samples.keys()) put(name, BASE + name, metric);
+    for (const metric of samples.keys()) if (!isNeutral(metric)) put(name, BASE + name, metric);
   }
   return ratios;
 }

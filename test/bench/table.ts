@@ -81,7 +81,8 @@ function ringRows(outcomes: Outcomes): Row[] {
         if (best === undefined) return [];
         return [`${times(value / best.framesPerSecond)} × ${words}`];
       });
-      return [`${short(value)} frames/s`, ...limits].join(", ");
+      const each = outcomes.get(variant)!.median("cpuSecondsPerMFrames");
+      return [`${short(value)} frames/s`, `${each.toPrecision(2)} µs each`, ...limits].join(", ");
     },
   });
   return [60, 1514].flatMap((size) => [

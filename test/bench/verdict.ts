@@ -5,9 +5,12 @@ export type Verdict = "better" | "same" | "worse" | "changed" | "few rounds";
 
 /** Metrics of which more is better. */
 const MORE = /PerSecond$|^rateRatio$/;
-/** Metrics that are neither good nor bad: how the measurement went. */
+/** Metrics that are neither good nor bad. */
 const NEUTRAL =
   /^drop_|^(sentPerSecond|generatorCpuPercent|sinkCpuPercent|floodCpuMs|emptyCpuPercent)$/;
+/** True of a metric that says how the measurement went. */
+export const isNeutral = (metric: string): boolean => NEUTRAL.test(metric);
+
 /** With fewer values, two sets of the same thing too often do not overlap. */
 const ENOUGH = 3;
 /** With fewer values, none of them is an outlier. */
@@ -20,7 +23,7 @@ export function spread({ values }: Samples): readonly [low: number, high: number
 }
 
 function judge(metric: string, grown: boolean): Verdict {
-  if (NEUTRAL.test(metric)) return "changed";
+  if (isNeutral(metric)) return "changed";
   return MORE.test(metric) === grown ? "better" : "worse";
 }
 

@@ -40,6 +40,8 @@ function figuresOf(outcomes: Outcomes): Figures {
 const TAP = {
   "tap/ena": { pingP50Us: [600, 1200, 610], tcpBitsPerSecond: [2e9, 1e9, 2.1e9] },
   [`${BASE}tap/ena`]: { pingP50Us: [1200, 2400, 1220], tcpBitsPerSecond: [1e9, 1.1e9, 1e9] },
+  "ring/60": { framesPerSecond: [3e5, 1.5e5, 3e5], cpuSecondsPerMFrames: [4, 4.1, 4] },
+  "limit/60x64": { framesPerSecond: [6e6, 3e6, 6e6] },
   "tap/vde2": { pingP50Us: [200, 400, 200] },
   "tap/vtun": { tcpBitsPerSecond: [5e8, 2.5e8, 5e8] },
 };
@@ -137,6 +139,9 @@ describe("a run", () => {
     const table = tableText(figuresOf(outcomes));
     expect(table).toContain("| ping each 4 ms, median | 610 µs, 3.0 × `vde2` | – |");
     expect(table).toContain("| TCP, one stream, there | 2.00 Gbit/s, 4.0 × `vtun` | – |");
+    expect(table).toContain(
+      "| ring to ring, 60 bytes | 300 k frames/s, 4.0 µs each, 0.050 × limit | – |",
+    );
     expect(table).not.toContain("NaN");
   });
 
