@@ -84,6 +84,8 @@ export class Reactor {
   /** Watches whose handlers run in the next turn. For WatchedFd. */
   due: WatchedFd[] = [];
   readonly times = new TurnTimes();
+  /** Number of the present turn. */
+  turn = 0;
   readonly #epoll: number;
   readonly #waiter: Waiter;
   readonly #watches = new Map<number, WatchedFd>();
@@ -92,7 +94,7 @@ export class Reactor {
   readonly #address = sys.addressOf(this.#events);
   #serial = 0;
   #spare: WatchedFd[] = [];
-  readonly #turn = (): void => this.turn();
+  readonly #run = (): void => this.#runTurn();
 
   /** `epoll` is a descriptor of epoll_create1. Events of descriptors without a watch are ignored. */
   constructor(epoll: number, waiter: Waiter) {
@@ -105,7 +107,7 @@ export class Reactor {
     const watch = new WatchedFd(this, fd, ++this.#serial, events, onReady);
     this.control(sys.EPOLL_CTL_ADD, watch, events);
     this.#watches.set(fd, watch);
-    if (this.#watches.size === 1) this.#waiter.start(this.#turn);
+    if (this.#watches.size === 1) this.#waiter.start(this.#run);
     return watch;
   }
 
@@ -125,8 +127,9 @@ export class Reactor {
     if (this.#watches.size === 0) this.#waiter.stop();
   }
 
-  /** Waits, then calls the handlers. For the waiter. */
-  turn(): void {
+  /** Waits, then calls the handlers. */
+  #runTurn(): void {
+    this.turn++;
     this.times.ended(performance.now());
     const ms = this.due.length > 0 ? 0 : this.#waiter.timeout();
     const n = sys.epollWait(this.#epoll, this.#address, MAX_EVENTS, ms);

@@ -82,6 +82,9 @@ export class KernelTap implements TapEnd {
   /** True after the kernel accepted no frame, until it does again. */
   #isBlocked = false;
   #isOpen = true;
+  /** Number of frames of the last burst, and the turn in which they were read. */
+  #lastBurst = 0;
+  #lastTurn = 0;
   #rxFrames = 0;
   #rxBytes = 0;
   #rxTruncated = 0;
@@ -286,7 +289,13 @@ export class KernelTap implements TapEnd {
   #readBurst(): void {
     const rx = this.#rx;
     const now = performance.now();
-    for (let i = 0; i < BURST; i++) {
+    const { turn } = this.#reactor;
+    // A frame that comes alone costs no second read, which would find nothing. If another frame
+    // waits after all, the next turn begins at once.
+    const isAlone = this.#lastBurst === 1 && turn !== this.#lastTurn + 1;
+    const most = isAlone ? 1 : BURST;
+    const before = this.#rxFrames;
+    for (let i = 0; i < most; i++) {
       const slot = rx.free;
       if (slot < 0) {
         this.#isStarved = true;
@@ -309,6 +318,8 @@ export class KernelTap implements TapEnd {
       this.#rxBytes += n - VNET_HEADER_BYTES;
       rx.fill(n, now);
     }
+    this.#lastBurst = this.#rxFrames - before;
+    this.#lastTurn = turn;
     if (!this.#isArmed || rx.waiting === 0) return;
     this.#isArmed = false;
     this.onFrames?.();
