@@ -10,10 +10,12 @@
 
 /** Most batches under way. Beyond this number the last two entries are merged. */
 const MAX_BATCHES = 4096;
+/** Batches for which an idle connection has memory. */
+const FIRST_BATCHES = 16;
 
 export class Deliveries {
-  readonly #bytes = new Float64Array(MAX_BATCHES);
-  readonly #frames = new Float64Array(MAX_BATCHES);
+  #bytes = new Float64Array(FIRST_BATCHES);
+  #frames = new Float64Array(FIRST_BATCHES);
   #head = 0;
   #count = 0;
   #last = 0;
@@ -28,8 +30,9 @@ export class Deliveries {
   sent(bytes: number, frames: number): void {
     if (frames === this.#last) return;
     this.#last = frames;
+    if (this.#count === this.#bytes.length && this.#count < MAX_BATCHES) this.#grow();
     if (this.#count < MAX_BATCHES) this.#count++;
-    const at = (this.#head + this.#count - 1) % MAX_BATCHES;
+    const at = (this.#head + this.#count - 1) % this.#bytes.length;
     this.#bytes[at] = bytes;
     this.#frames[at] = frames;
   }
@@ -38,8 +41,21 @@ export class Deliveries {
   reported(bytes: number): void {
     while (this.#count > 0 && this.#bytes[this.#head]! <= bytes) {
       this.#arrived = this.#frames[this.#head]!;
-      this.#head = (this.#head + 1) % MAX_BATCHES;
+      this.#head = (this.#head + 1) % this.#bytes.length;
       this.#count--;
     }
+  }
+
+  /** Doubles the room. The ring is full, and begins at index 0 afterwards. */
+  #grow(): void {
+    const grown = (old: Float64Array): Float64Array<ArrayBuffer> => {
+      const larger = new Float64Array(2 * old.length);
+      larger.set(old.subarray(this.#head));
+      larger.set(old.subarray(0, this.#head), old.length - this.#head);
+      return larger;
+    };
+    this.#bytes = grown(this.#bytes);
+    this.#frames = grown(this.#frames);
+    this.#head = 0;
   }
 }

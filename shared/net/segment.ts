@@ -106,7 +106,8 @@ export class Segmenter {
   readonly #out = new Frame();
   readonly #header = new Uint8Array(HEADER_WINDOW_BYTES);
   readonly #view = new DataView(this.#header.buffer);
-  readonly #payloadSums = new Uint16Array(MAX_SEGMENTS);
+  /** Grows with the first super-frame: most NICs send none. */
+  #payloadSums = new Uint16Array(0);
 
   /**
    * Completes `frame` in software and passes the frame, or its segments in order, to `sink`. Returns
@@ -250,6 +251,7 @@ export class Segmenter {
 
   #sumPayload(frame: Frame, at: number, payload: number, mss: number, count: number): void {
     gather(frame, at, payload);
+    if (count > this.#payloadSums.length) this.#payloadSums = new Uint16Array(MAX_SEGMENTS);
     let from = 0;
     for (let i = 0; i < count; i++) {
       const bytes = Math.min(mss, payload - from);

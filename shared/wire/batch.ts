@@ -50,6 +50,13 @@ const small = new BufferPool(SMALL_BYTES, 1024);
 const poolOf = (buffer: Uint8Array): BufferPool =>
   buffer.byteLength === SMALL_BYTES ? small : large;
 
+/** The records of a column under construction. Idle links hold none. */
+class Records {
+  readonly bytes = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
+  readonly view = new DataView(this.bytes.buffer);
+}
+const spareRecords: Records[] = [];
+
 const ZERO = new Uint8Array(Limits.RECORD_BYTES);
 
 /** Sends a finished message and calls `release` once when its bytes are no longer needed. */
@@ -69,8 +76,8 @@ export function inspectBatches(look: typeof inspect): void {
 export class BatchWriter {
   readonly #send: SendMessage;
   readonly #softBytes: number;
-  readonly #records = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
-  readonly #recordView = new DataView(this.#records.buffer);
+  /** Undefined while no column is under construction. */
+  #records: Records | undefined;
   #recordCount = 0;
   /** Address at which the next frame bytes in Space.GRANT continue the last record; -1 for none. */
   #next = -1;
@@ -118,7 +125,7 @@ export class BatchWriter {
     this.#at = at + length;
     const granted = type === RecordType.FRAME && space === Space.GRANT;
     if (granted && address === this.#next && this.#extend(length)) return at;
-    record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
+    record.write(this.#records!.view, this.#recordCount * RECORD_BYTES, address, length, type, space);
     this.#recordCount++;
     this.#next = granted ? address + length : -1;
     return at;
@@ -127,9 +134,9 @@ export class BatchWriter {
   /** Adds `length` bytes to the last record of the open column. False if it would be too long. */
   #extend(length: number): boolean {
     const at = (this.#recordCount - 1) * RECORD_BYTES;
-    const total = record.length(this.#recordView, at) + length;
+    const total = record.length(this.#records!.view, at) + length;
     if (total > Limits.RECORD_BYTES) return false;
-    record.setLength(this.#recordView, at, total);
+    record.setLength(this.#records!.view, at, total);
     this.#next += length;
     return true;
   }
@@ -264,9 +271,7 @@ export class BatchWriter {
     this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
-    this.#open = -1;
-    this.#recordCount = 0;
-    this.#next = -1;
+    this.#endColumn();
   }
 
   /** Offset of the first transaction. */
@@ -307,6 +312,7 @@ export class BatchWriter {
   #openColumn(op: Op): void {
     this.#begin(BIN_HEADER + 2);
     this.#open = op;
+    this.#records = spareRecords.pop() ?? new Records();
     this.outgoing[this.#at] = Fmt.FIXARRAY | 3;
     this.outgoing[this.#at + 1] = op;
     this.#at += 2 + BIN_HEADER;
@@ -336,8 +342,14 @@ export class BatchWriter {
     const bytes = this.#recordCount * RECORD_BYTES;
     this.#binHeader(this.#at, bytes);
     this.#at += binHeaderBytes(bytes);
-    copyBytes(this.#records, 0, b, this.#at, bytes);
+    copyBytes(this.#records!.bytes, 0, b, this.#at, bytes);
     this.#at += bytes;
+    this.#endColumn();
+  }
+
+  #endColumn(): void {
+    if (this.#records !== undefined) spareRecords.push(this.#records);
+    this.#records = undefined;
     this.#open = -1;
     this.#recordCount = 0;
     this.#next = -1;
