@@ -213,7 +213,8 @@ export class FrameReader {
   #break(code: number, reason: string, end: number): number {
     this.over = true;
     this.#parts = [];
-    this.#sink.broken(code, reason);
+    const rule = code === Broken.PROTOCOL ? ", which RFC 6455 does not allow" : "";
+    this.#sink.broken(code, `${reason}${rule}`);
     return end;
   }
 }

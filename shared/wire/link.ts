@@ -23,6 +23,8 @@ const PROGRESS_BYTES = 32 * 1024;
 const BACKLOG_BYTES = 1 << 20;
 /** Unsent bytes above which the link ends. */
 const HARD_BYTES = 16 << 20;
+/** Ticks after which the round trip is measured again, also if the peer has measured it meanwhile. */
+const MEASURE_TICKS = 4;
 /** Most heartbeats that a peer may send between two ticks of this side. */
 const HEARTBEAT_BURST = 32;
 
@@ -78,7 +80,10 @@ export class Link {
   #reported = 0;
   #lastReceived = 0;
   #lastUnsent = 0;
+  /** Number of heartbeats answered since the last tick. */
   #answers = 0;
+  /** Number of ticks since the last heartbeat of this side. */
+  #unmeasured = 0;
   /** True when a heartbeat was sent since the last echo. */
   #echoDue = false;
   /** Time (ms) spent on the peer's batches, and the time at which the present one began. */
@@ -345,11 +350,15 @@ export class Link {
 
   #tick(): void {
     if (this.closed) return;
+    // An answer since the last tick was a sign of life, too.
+    if (this.#answers === 0 || ++this.#unmeasured === MEASURE_TICKS) {
+      this.#unmeasured = 0;
+      this.#echoDue = true;
+      const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
+      this.writer.post("heartbeat", { sent, echo: 0 });
+      this.flush();
+    }
     this.#answers = 0;
-    this.#echoDue = true;
-    const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
-    this.writer.post("heartbeat", { sent, echo: 0 });
-    this.flush();
     // Timers run before the sockets are read. Bytes that have already arrived must count, or a
     // stall of this process would look like a dead peer.
     this.#clock.setImmediate(() => this.#judge());

@@ -233,6 +233,7 @@ describe("FrameReader", () => {
   it("refuses an unmasked frame of a client", () => {
     const r = reader(true);
     r.feed(frame(0x82, Uint8Array.of(7)));
-    expect(r.found).toEqual([{ broken: 1002, reason: "a frame without a mask" }]);
+    const reason = "a frame without a mask, which RFC 6455 does not allow";
+    expect(r.found).toEqual([{ broken: 1002, reason }]);
   });
 });

@@ -157,6 +157,21 @@ describe("Link", () => {
     link.close(CloseCode.NORMAL, "");
   });
 
+  it("leaves its heartbeat out after an answer, but not four times in a row", () => {
+    const { link, transport } = open();
+    const beats: string[] = [];
+    for (let second = 1; second <= 9; second++) {
+      const before = transport.sent.length;
+      transport.arrive(peerBatch((peer) => peer.writer.post("heartbeat", { sent: 7, echo: 0 })));
+      vi.advanceTimersByTime(1000);
+      const own = transport.sent.slice(before).filter((m) => Buffer.from(m).at(-1) === 0);
+      beats.push(own.length > 0 ? "own" : "-");
+      expect(transport.sent.length).toBeGreaterThan(before);
+    }
+    expect(beats.join(" ")).toBe("- - - own - - - own -");
+    link.close(CloseCode.NORMAL, "");
+  });
+
   it("fault-A9: notices a dead peer within 6 s and says so", () => {
     const { transport, owner } = open();
     vi.advanceTimersByTime(3900);
