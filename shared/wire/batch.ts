@@ -125,7 +125,14 @@ export class BatchWriter {
     this.#at = at + length;
     const granted = type === RecordType.FRAME && space === Space.GRANT;
     if (granted && address === this.#next && this.#extend(length)) return at;
-    record.write(this.#records!.view, this.#recordCount * RECORD_BYTES, address, length, type, space);
+    record.write(
+      this.#records!.view,
+      this.#recordCount * RECORD_BYTES,
+      address,
+      length,
+      type,
+      space,
+    );
     this.#recordCount++;
     this.#next = granted ? address + length : -1;
     return at;
