@@ -78,6 +78,8 @@ export class Connection implements RingSource {
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
+  /** True when the batch that is being applied is the last that waited for this process. */
+  #freshNext = false;
   /** Set while a move is under way. Called with true if the connection ended by the move. */
   #moved: ((moved: boolean | undefined) => void) | undefined;
 
@@ -197,6 +199,12 @@ export class Connection implements RingSource {
       batchApplied: () => {
         this.#nic?.batchEnd();
         this.#end.settle();
+        if (this.#freshNext && this.#host?.port !== undefined) this.#host.port.stale = false;
+        this.#freshNext = false;
+      },
+      stale: (isStale) => {
+        if (isStale && this.#host?.port !== undefined) this.#host.port.stale = true;
+        this.#freshNext = !isStale;
       },
       beforeFlush: () => this.#nic?.beforeFlush(),
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),

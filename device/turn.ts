@@ -62,7 +62,10 @@ export class Turn {
     const owner = this.#owner;
     this.#running = true;
     owner.beginTurn?.();
-    let budget = TURN;
+    // What waited while the process stood still is dropped, which costs little. All of it goes in one
+    // turn, so that none is left when the present begins.
+    const most = this.#port.stale ? Number.POSITIVE_INFINITY : TURN;
+    let budget = most;
     let progress = true;
     while (progress && budget > 0 && this.#link.askToWork()) {
       progress = false;
@@ -73,7 +76,7 @@ export class Turn {
       }
     }
     this.#running = false;
-    if (budget < TURN) this.#port.flush();
+    if (budget < most) this.#port.flush();
     owner.endTurn();
     // A link whose send queue is full reports when it has drained. Otherwise a new turn is needed.
     if (budget <= 0 && this.#link.askToWork()) this.schedule();

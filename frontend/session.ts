@@ -101,6 +101,8 @@ export class Session {
   #greeting: PromiseWithResolvers<Welcome> | undefined;
   /** The device's refusal, until the link has closed. */
   #refusal: SessionError | undefined;
+  /** True when the batch that is being applied is the last that waited for this process. */
+  #freshNext = false;
   #ticker: Timer | undefined;
   #retry: Timer | undefined;
   /** Ends the wait before the next try of the first connection. */
@@ -263,10 +265,15 @@ export class Session {
     return {
       batchApplied: () => {
         this.#driver?.batchApplied();
+        if (this.#freshNext) this.#setStale(false);
         this.#options.onBatch?.();
       },
       beforeFlush: () => this.#driver?.beforeFlush(),
       writableAgain: () => this.#driver?.writableAgain(),
+      stale: (isStale) => {
+        if (isStale) this.#setStale(true);
+        this.#freshNext = !isStale;
+      },
       broken: (error) =>
         this.#options.log.error({ err: error }, "an error in the driver; the link is closed"),
       closed: (code, reason) => this.#closed(code, reason),
@@ -283,6 +290,11 @@ export class Session {
       faultReported: (code, text) => this.#faultReported(code, text),
       moveAsked: (url) => void this.#move(url),
     };
+  }
+
+  #setStale(isStale: boolean): void {
+    this.#freshNext = false;
+    if (this.#driver !== undefined) this.#driver.ifnet.stale = isStale;
   }
 
   #faultReported(code: string, text: string): void {
@@ -309,6 +321,7 @@ export class Session {
     }
     // Also while closing: a detaching driver would wait for answers that can't arrive any more.
     this.#driver?.linkLost();
+    this.#setStale(false);
     if (this.#state === "closed") return;
     if (closeOf(code)?.again === false) {
       this.#giveUp(why);

@@ -5,14 +5,19 @@
  *   kernel ◄── Tap.send    ◄── deliver               written at once
  */
 
+import { systemClock } from "../../shared/clock.ts";
 import type { Logger } from "../../shared/log.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import { stallsOf } from "../../shared/stall.ts";
 import type { TapLink } from "../../shared/tap/open.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import { openTap, type TapEnd } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { Uplink, UplinkOptions } from "./uplinks.ts";
+
+/** Work (in frames) of a burst, after which others have their turn: floods have many copies. */
+const BURST_WORK = 256;
 
 /**
  * Opens the TAP and attaches it to the switch. Rejects with TapError. Closing the uplink removes a
@@ -38,6 +43,9 @@ export class TapUplink implements Uplink, Port, PumpUser {
   /** True when the segment has received frames since the last flush. */
   #unflushed = false;
   #malformedSeen = 0;
+  /** Work of this burst, in frames. */
+  #work = 0;
+  #seenStalls = stallsOf(systemClock).count;
   #closed = false;
 
   /** Attaches a TAP that is already open. */
@@ -103,19 +111,31 @@ export class TapUplink implements Uplink, Port, PumpUser {
   }
 
   take(frame: Frame, token: number): boolean {
+    if (!this.#unflushed) this.#lookForStall();
     const isHeld = this.#switchPort.input(frame) === Verdict.HELD;
     this.#held = isHeld ? frame : undefined;
     this.#heldToken = token;
     if (isHeld) return false;
     this.tap.release(token);
     this.#unflushed = true;
-    return true;
+    this.#work += this.#switchPort.work;
+    return this.#work < BURST_WORK;
   }
 
-  burstOver(): boolean {
+  /** After a stall, the frames in the TAP are old until it has been read empty. */
+  #lookForStall(): void {
+    const stalls = stallsOf(systemClock).look(systemClock.now());
+    if (stalls !== this.#seenStalls) this.#switchPort.stale = true;
+    this.#seenStalls = stalls;
+  }
+
+  burstOver(drained: boolean): boolean {
     this.#countMalformed();
+    if (drained) this.#switchPort.stale = false;
     if (this.#unflushed) this.#switchPort.flush();
     this.#unflushed = false;
+    if (this.#work >= BURST_WORK) setImmediate(() => this.#pump.run());
+    this.#work = 0;
     return true;
   }
 

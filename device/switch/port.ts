@@ -30,6 +30,8 @@ export const DropReason = {
   LINK_LOST: "link_lost",
   /** The frame waited too long for room. */
   EXPIRED: "expired",
+  /** The frame waited while this process stood still. */
+  STALE: "stale",
   /** The guest has accepted nothing for so long that its carrier is off. */
   STALLED: "stalled",
 } as const;
@@ -90,6 +92,8 @@ export interface SwitchPort {
   readonly taken: number;
   /** Work of the last `input`, in frames. A frame with many copies counts more than one. */
   readonly work: number;
+  /** True while the sender's frames are those that waited for this process. They are dropped. */
+  stale: boolean;
   /** Called when a frame refused with HELD may be tried again. */
   onReady: (() => void) | undefined;
   /** Detaches the port and forgets its addresses. Frames for them are flooded or dropped. */

@@ -191,6 +191,7 @@ export class Switch {
           return counters.out.frames - counters.lostOutFrames;
         },
         work: 0,
+        stale: false,
         input: (frame) => this.#input(plug, frame),
         flush: () => this.#flush(),
         roomAgain: () => this.#wakeWaiters(plug),
@@ -289,6 +290,7 @@ export class Switch {
       this.#lateFrames++;
       return Verdict.DONE;
     }
+    if (from.handle.stale) return this.#refuse(from, frame, DropReason.STALE);
     if (frame.length < ETHER_HEADER_BYTES) return this.#refuse(from, frame, DropReason.RUNT);
     const bytes = this.#etherHeader(frame);
     const at = bytes === this.#ether ? 0 : frame.offsets[0]!;

@@ -48,6 +48,8 @@ export class RxStats extends LroStats {
   bad_desc = 0;
   /** Netmap: slots released without a buffer, or written to while the driver owned them. */
   bad_slot = 0;
+  /** Packets that waited while this process stood still. */
+  dropped_stale = 0;
 }
 
 export class DevStats {

@@ -177,6 +177,12 @@ function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
   ring.stats.bytes += m.pktLength;
   hwStats.rx_packets++;
   hwStats.rx_bytes += m.pktLength;
+  if (ifnet.stale) {
+    ring.stats.dropped_stale++;
+    ifnet.counters.iqdrops++;
+    m.free();
+    return;
+  }
   ifnet.counters.ipackets++;
   ifnet.counters.ibytes += m.pktLength;
   const l4 = rxCdesc.l4ProtoOf(status);

@@ -11,8 +11,10 @@
  * clusters of this file.
  */
 
+import { systemClock } from "../../shared/clock.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Segmenter } from "../../shared/net/segment.ts";
+import { stallsOf } from "../../shared/stall.ts";
 import type { TapHostCounters } from "../../shared/status/frontend-status.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
@@ -69,6 +71,9 @@ export class TapHost implements PumpUser {
   #batchBytes = 0;
   /** True from the driver's lack of room until the frames that waited since then are processed. */
   #congested = false;
+  /** True while the frames in the TAP are those that waited for this process. */
+  #stale = false;
+  #seenStalls = stallsOf(systemClock).count;
   #left = false;
   readonly #giveBack = (m: Mbuf): void => this.#tap.release(m.cookie);
   readonly #sink = { segment: (frame: Frame): void => this.#keepCopy(frame) };
@@ -136,7 +141,8 @@ export class TapHost implements PumpUser {
   }
 
   take(frame: Frame, token: number): boolean {
-    if (this.#congested && this.#isTooOld(token)) this.#tap.release(token);
+    if (this.#batch.length === 0) this.#lookForStall();
+    if (this.#isTooOld(token)) this.#tap.release(token);
     else {
       this.#lineUp(frame, token);
       this.#batchBytes += frame.length;
@@ -148,11 +154,19 @@ export class TapHost implements PumpUser {
   burstOver(drained: boolean): boolean {
     const room = this.resume();
     if (drained && room) this.#congested = false;
+    if (drained) this.#stale = false;
     return room;
   }
 
+  #lookForStall(): void {
+    const stalls = stallsOf(systemClock).look(systemClock.now());
+    if (stalls !== this.#seenStalls) this.#stale = true;
+    this.#seenStalls = stalls;
+  }
+
   #isTooOld(token: number): boolean {
-    if (this.#tap.age(token) <= MAX_WAIT_MS) return false;
+    const isLate = this.#congested && this.#tap.age(token) > MAX_WAIT_MS;
+    if (!isLate && !this.#stale) return false;
     this.counters.txTooOld++;
     this.#ifnet.counters.oqdrops++;
     return true;

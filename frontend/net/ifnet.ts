@@ -53,6 +53,8 @@ export class Ifnet {
   /** if_hw_tsomax: bytes of the longest frame that the driver cuts itself, Ethernet header included. */
   hwTsomax = Number.POSITIVE_INFINITY;
   linkState: LinkState = "unknown";
+  /** True while received packets are those that waited for this process. The driver drops them. */
+  stale = false;
   readonly counters: IfCounters = {
     ipackets: 0,
     ibytes: 0,

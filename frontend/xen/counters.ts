@@ -50,6 +50,8 @@ export class RxStats extends LroStats {
   /** Refills with too few buffers. The driver retries them later. */
   refill_retries = 0;
   dropped_down = 0;
+  /** Packets that waited while this process stood still. */
+  dropped_stale = 0;
 }
 
 export class DevStats {

@@ -195,6 +195,12 @@ function deliver(info: NetfrontInfo, rxq: Rxq): void {
       m.free();
       continue;
     }
+    if (info.ifnet.stale) {
+      rxq.stats.dropped_stale++;
+      counters.iqdrops++;
+      m.free();
+      continue;
+    }
     offerToStack(info, rxq, m);
   }
   rxq.lro.flush();

@@ -7,6 +7,7 @@
  */
 import { type Clock, systemClock, type Timer } from "../clock.ts";
 import type { Logger } from "../log.ts";
+import { type Stalls, stallsOf } from "../stall.ts";
 import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
 import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
@@ -42,6 +43,11 @@ export interface LinkOwner {
   beforeFlush?(): void;
   /** Called when there is room again after `askForRoom` or `askToWork` returned false. */
   writableAgain(): void;
+  /**
+   * Called with true before a batch is applied that waited while this process stood still, and with
+   * false when the last such batch is being applied.
+   */
+  stale?(isStale: boolean): void;
   /** Called before a batch is sent. `bytes` is the total since the start, this batch included. */
   batchSent?(bytes: number): void;
   /** Called when the peer reports the bytes that it has applied since the start. */
@@ -86,6 +92,10 @@ export class Link {
   #unmeasured = 0;
   /** True when a heartbeat was sent since the last echo. */
   #echoDue = false;
+  readonly #stalls: Stalls;
+  /** Number of stalls that this link has seen, and the heartbeat (µs) behind the last; 0: answered. */
+  #seenStalls: number;
+  #freshAt = 0;
   /** Time (ms) spent on the peer's batches, and the time at which the present one began. */
   #workedMs = 0;
   #startedMs = 0;
@@ -117,6 +127,8 @@ export class Link {
       heartbeat: ({ sent, echo }) => this.#heartbeat(sent, echo),
       progress: ({ bytes }) => this.#progress(bytes),
     };
+    this.#stalls = stallsOf(clock);
+    this.#seenStalls = this.#stalls.look(clock.now());
     transport.onMessage = (message) => this.#receive(message);
     transport.onClose = (code, reason) => this.#finish(code, reason);
     this.#timer = clock.setInterval(() => this.#tick(), HEARTBEAT_MS);
@@ -266,6 +278,7 @@ export class Link {
     this.receivedBatches++;
     if (this.#taps.length > 0) this.#show("in", message);
     this.#startedMs = this.#clock.now();
+    if (this.#stalls.look(this.#startedMs) !== this.#seenStalls) this.#stalled();
     this.#working = true;
     this.#apply(message);
     this.#working = false;
@@ -329,8 +342,27 @@ export class Link {
     this.#owner.writableAgain();
   }
 
+  /** What is received up to the answer of this heartbeat waited while this process stood still. */
+  #stalled(): void {
+    this.#seenStalls = this.#stalls.count;
+    this.#freshAt = this.#beat();
+    this.scheduleFlush();
+    this.#owner.stale?.(true);
+  }
+
+  /** Posts a heartbeat. Returns its time in µs. */
+  #beat(): number {
+    const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
+    this.writer.post("heartbeat", { sent, echo: 0 });
+    return sent;
+  }
+
   #heartbeat(sent: number, echo: number): void {
     if (echo !== 0) {
+      if (this.#freshAt !== 0 && echo >= this.#freshAt) {
+        this.#freshAt = 0;
+        this.#owner.stale?.(false);
+      }
       const ms = this.#clock.now() - echo / 1000;
       // An echo from the future is invented by the peer, so it is ignored.
       if (ms >= 0) {
@@ -350,12 +382,12 @@ export class Link {
 
   #tick(): void {
     if (this.closed) return;
+    if (this.#stalls.look(this.#clock.now()) !== this.#seenStalls) this.#stalled();
     // An answer since the last tick was a sign of life, too.
     if (this.#answers === 0 || ++this.#unmeasured === MEASURE_TICKS) {
       this.#unmeasured = 0;
       this.#echoDue = true;
-      const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
-      this.writer.post("heartbeat", { sent, echo: 0 });
+      this.#beat();
       this.flush();
     }
     this.#answers = 0;

@@ -1,5 +1,6 @@
 /** How a NIC starts, stops and recovers, for ENA and Xen alike: the other half of nic.test.ts. */
 import { describe, expect, test } from "vitest";
+import { Verdict } from "../../device/switch/port.ts";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Iff } from "../../frontend/net/ifnet.ts";
 import { SOAK } from "../support/counts.ts";
@@ -141,6 +142,42 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       expect(nic.linkStates.filter((up) => !up)).toHaveLength(30);
       await nic.detach();
       expect(Object.entries(nic.held()).filter(([, n]) => n !== 0)).toEqual([]);
+    });
+
+    test("attack-S12, fault-K3 frames that waited while the process stood still are dropped", async () => {
+      const nic = await started({ queues: 2 });
+      for (let round = 0; round < 3; round++) {
+        const [up, out] = [nic.inputs.length, nic.segment.length];
+        const staleBefore = nic.ifnet.counters.iqdrops;
+        traffic(nic, round);
+        // Both ends stand still. The messages wait between them.
+        nic.session.link!.flush();
+        nic.clock.turn();
+        nic.clock.advance(3000);
+        let wasStale = false;
+        const { switchPort } = nic;
+        const input = switchPort.input.bind(switchPort);
+        switchPort.input = (f) => {
+          wasStale ||= switchPort.stale;
+          return switchPort.stale ? Verdict.DONE : input(f);
+        };
+        await nic.settle();
+        switchPort.input = input;
+        expect(wasStale).toBe(true);
+        expect([switchPort.stale, nic.ifnet.stale]).toEqual([false, false]);
+        expect([nic.inputs.length - up, nic.segment.length - out]).toEqual([0, 0]);
+        expect(nic.ifnet.counters.iqdrops - staleBefore).toBe(40);
+        expect(nic.outstanding).toBe(0);
+        // The present is delivered again.
+        expect(nic.send(frame(999, round))).toBe(0);
+        await arrive(nic, arriving(888, round));
+        expect(nic.segment.at(-1)!.bytes).toEqual(frame(999, round));
+        expect(nic.inputs.at(-1)!.bytes).toEqual(arriving(888, round));
+      }
+      const rx = [0, 1].map((q) =>
+        nic.counter(`queue${q}`, kind === "ena" ? "rx_ring" : "rx", "dropped_stale"),
+      );
+      expect(rx[0]! + rx[1]!).toBe(120);
     });
 
     test("what was under way when the link went is counted", async () => {

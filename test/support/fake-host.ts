@@ -212,6 +212,7 @@ export class FakeSwitchPort implements SwitchPort {
   readonly taken = 0;
   /** Work of each frame. */
   work = 1;
+  stale = false;
 
   detach(): void {
     this.detached = true;

@@ -33,6 +33,11 @@ export class TestClock implements Clock {
     this.#timers.delete(timer as TestTimer);
   }
 
+  /** The process stands still for `ms`: what becomes due runs at the next `advance`. */
+  stall(ms: number): void {
+    this.#ms += ms;
+  }
+
   /** Advances to the next timer and runs it; does nothing without one. */
   advanceToNext(): void {
     const due = Math.min(...[...this.#timers].map((timer) => timer.due));

@@ -152,7 +152,7 @@ describe("too few slots", () => {
     expect(give(guest, frame)).toEqual([undefined]);
   });
 
-  test("frames older than 10 s go, counted, and the younger ones still come", () => {
+  test("frames older than 10 s go, counted, also while the guest accepts nothing", () => {
     const guest = FakeGuest.connected();
     give(guest, frameOf(pattern(60, 1)));
     guest.host.clock.advance(6000);
@@ -160,8 +160,20 @@ describe("too few slots", () => {
     guest.host.clock.advance(4001);
     guest.netback.tick(guest.host.clock.now());
     expect(guest.host.switchPort.drops.get("expired")).toBe(1);
+    expect(guest.netback.snapshot().queues![0]!.rx.queued).toBe(1);
+  });
+
+  test("attack-S12 frames older than a second are not delivered, and the younger ones are", () => {
+    const guest = FakeGuest.connected();
+    give(guest, frameOf(pattern(60, 1)), frameOf(pattern(60, 2)));
+    guest.host.clock.advance(600);
+    give(guest, frameOf(pattern(60, 3)));
+    guest.host.clock.advance(401);
     guest.postRx(4);
-    expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60, 2)]);
+    expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60, 3)]);
+    expect(guest.host.switchPort.drops.get("expired")).toBe(2);
+    give(guest, frameOf(pattern(60, 4)));
+    expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60, 4)]);
   });
 
   test("disconnecting drops what waits, counted", () => {

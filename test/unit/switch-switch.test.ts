@@ -366,6 +366,18 @@ describe("forwarding", () => {
 });
 
 describe("drops", () => {
+  it("attack-S12 names what a port had kept while this process stood still, and learns nothing", () => {
+    const n = net(3);
+    n.handles[0]!.stale = true;
+    n.handles[0]!.input(frame(BROADCAST, A));
+    n.handles[0]!.input(frame(B, A));
+    n.handles[1]!.input(frame(A, B));
+    n.handles[0]!.stale = false;
+    n.handles[0]!.input(frame(B, A));
+    expect(port(n, 0).in).toMatchObject({ frames: 3, forwarded: 1, dropped: { stale: 2 } });
+    expect(counts(n)).toEqual([1, 1, 1]);
+  });
+
   it.each([
     ["runt", frame(A, B, 13)],
     ["bad_source", frame(B, [0, 0, 0, 0, 0, 0])],

@@ -1,11 +1,13 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { TapHost } from "../../frontend/host/tap-host.ts";
 import { Ifcap, Iff, Ifnet } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf, mCopyData } from "../../frontend/net/mbuf.ts";
+import { systemClock } from "../../shared/clock.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
+import { stallsOf } from "../../shared/stall.ts";
 import { TapError } from "../../shared/tap/errors.ts";
 import { type Facts, FakeTap } from "../support/fake-tap.ts";
 import { plainSum, pseudoHeader } from "../support/packets.ts";
@@ -300,6 +302,29 @@ describe("kernel to driver", () => {
     tap.inject(new Uint8Array(60).fill(9));
     expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2, 9]);
     expect(host.counters.txTooOld).toBe(2);
+  });
+
+  test("attack-S12 frames that waited while the process stood still are dropped, counted", () => {
+    const now = vi.spyOn(performance, "now");
+    let ms = 1e9;
+    now.mockImplementation(() => ms);
+    stallsOf(systemClock).look(ms);
+    try {
+      const { tap, driver, ifnet, host } = join();
+      tap.inject(new Uint8Array(60).fill(1));
+      driver.depth = 1;
+      for (let n = 2; n < 8; n++) tap.inject(new Uint8Array(60).fill(n));
+      ms += 2001;
+      driver.depth = 10;
+      ifnet.onTransmitReady();
+      // The driver had the first, and the host the second.
+      expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([1, 2]);
+      expect(host.counters.txTooOld).toBe(5);
+      tap.inject(new Uint8Array(60).fill(9));
+      expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([1, 2, 9]);
+    } finally {
+      now.mockRestore();
+    }
   });
 
   test("ENOBUFS in the middle of a cut super-frame keeps the rest", () => {

@@ -1,9 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { TapUplink } from "../../device/ports/tap-uplink.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
+import { stallsOf } from "../../shared/stall.ts";
 import { TapError } from "../../shared/tap/errors.ts";
 import { FakeTap, type Told, tell } from "../support/fake-tap.ts";
 
@@ -21,6 +23,7 @@ class OnePlug {
     onReady: undefined,
     taken: 0,
     work: 1,
+    stale: false,
     input: (frame) => {
       if (this.room === 0) return Verdict.HELD;
       this.room--;
@@ -103,6 +106,53 @@ test("a long burst gives others a turn after 64 frames", async () => {
   await turn();
   expect(segment.got.length).toBe(150);
   expect(segment.flushes).toBe(3);
+});
+
+test("a burst of frames with many copies ends earlier", async () => {
+  const { tap, segment } = plug(new FakeTap("up0", 256));
+  Object.assign(segment.switchPort, { work: 64 });
+  segment.room = 0;
+  for (let n = 0; n < 10; n++) tap.inject(bytes(n));
+  segment.room = -1;
+  segment.switchPort.onReady?.();
+  expect(segment.got.length).toBe(4);
+  await turn();
+  expect(segment.got.length).toBe(8);
+  await turn();
+  expect(segment.got.map((told) => told.bytes[0])).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+test("attack-S12 frames that waited while the process stood still are marked, until none is left", async () => {
+  const now = vi.spyOn(performance, "now");
+  let ms = 1e9;
+  now.mockImplementation(() => ms);
+  stallsOf(systemClock).look(ms);
+  try {
+    const { tap, segment } = plug(new FakeTap("up0", 256));
+    const marks: boolean[] = [];
+    const input = segment.switchPort.input;
+    segment.switchPort.input = (frame) => {
+      marks.push(segment.switchPort.stale);
+      return input(frame);
+    };
+    tap.inject(bytes(1));
+    ms += 2000;
+    tap.inject(bytes(2));
+    expect(marks.splice(0)).toEqual([false, false]);
+    segment.room = 0;
+    for (let n = 0; n < 150; n++) tap.inject(bytes(n));
+    segment.room = -1;
+    ms += 2001;
+    marks.length = 0;
+    segment.switchPort.onReady?.();
+    await turn();
+    await turn();
+    expect(marks).toEqual(new Array(150).fill(true));
+    tap.inject(bytes(3));
+    expect(marks.at(-1)).toBe(false);
+  } finally {
+    now.mockRestore();
+  }
 });
 
 test("room announced inside a burst does not start a second one", () => {

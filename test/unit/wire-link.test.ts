@@ -210,6 +210,44 @@ describe("Link", () => {
     link.close(CloseCode.NORMAL, "");
   });
 
+  it("attack-S12 tells what waited while the process stood still, up to the answer behind it", () => {
+    const transport = new HandTransport();
+    const clock = new TestClock();
+    const stale: (boolean | string)[] = [];
+    const owner = Object.assign(new Owner(), {
+      stale: (isStale: boolean) => stale.push(isStale),
+      batchApplied: () => stale.push("batch"),
+    });
+    const link = new Link(transport, owner, silentLogger, undefined, clock);
+    const beat = (sent: number, echo: number) =>
+      peerBatch((peer) => peer.writer.post("heartbeat", { sent, echo }));
+    const lastBeat = (): number =>
+      transport.sent
+        .flatMap(actsOf)
+        .flatMap((act) => (act.kind === "heartbeat" && act.sent !== 0 ? act.sent : []))
+        .at(-1)!;
+    // A second of work between two looks is no stall.
+    clock.advance(1000);
+    const before = lastBeat();
+    clock.stall(2000);
+    transport.arrive(beat(1, 0));
+    expect(stale.splice(0)).toEqual(["batch"]);
+    clock.stall(2001);
+    transport.arrive(beat(1, 0));
+    transport.arrive(beat(0, before));
+    expect(stale.splice(0)).toEqual([true, "batch", "batch"]);
+    link.flush();
+    expect(lastBeat()).toBeGreaterThan(before);
+    transport.arrive(beat(0, lastBeat()));
+    transport.arrive(beat(0, lastBeat()));
+    expect(stale.splice(0)).toEqual([false, "batch", "batch"]);
+    // The next one is found by the tick.
+    clock.stall(60_000);
+    clock.advance(1);
+    expect(stale.splice(0)).toEqual([true]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
   it("ends the connection with the sentence when the peer breaks a rule", () => {
     const { transport, owner } = open();
     transport.arrive(Uint8Array.from([0x91, 0x92, 99, 1]));

@@ -3,7 +3,8 @@
  *
  *   deliver ── slots enough, and room on the link ──► copied, responses staged ── flush ──► published
  *      '── else ──► fifo, req_event set ── requests posted, link drained ──► copied ...
- *                     | 10 s old: dropped           | full: dropped
+ *                     | 1 s old: not delivered      | full: dropped
+ *                     | 10 s old: dropped
  *                     '-- 60 s without a packet: stalled, until there is room for one
  *
  * A packet needs a slot for each 4096 bytes and one for each extra info. Slots are used in order,
@@ -31,6 +32,11 @@ import type { Netback } from "./netback.ts";
 
 /** Maximum wait (ms) of a frame. After it, the peer of the frame's sender has given up. */
 export const DRAIN_MS = 10_000;
+/**
+ * Maximum age (ms) of a frame that is delivered. A guest that was paused for seconds needs no frames
+ * of that time: their senders have sent them again.
+ */
+const AGE_MS = 1000;
 /**
  * While the link has no room and the oldest frame has waited for longer than this (ms), a queue
  * accepts small frames only. On a slow link its bytes take half a second, and each new frame waits
@@ -126,6 +132,10 @@ export class RxQueue {
     const { host } = this.#vif.context;
     const now = host.clock.now();
     while (fifo.length > 0) {
+      if (now - fifo.first.since > AGE_MS) {
+        this.#expire();
+        continue;
+      }
       if (!host.askForRoom()) return false;
       const { length, gso, hash, hashType } = fifo.first;
       const needed = slotsFor(length, gso !== Gso.NONE, hashType);
@@ -145,16 +155,19 @@ export class RxQueue {
   tick(now: number): void {
     if (this.#closed) return;
     const fifo = this.#fifo;
-    while (fifo.length > 0 && now - fifo.first.since > DRAIN_MS) {
-      fifo.shift();
-      this.#counts.expired++;
-      this.#vif.port.drop(DropReason.EXPIRED, "out");
-    }
+    while (fifo.length > 0 && now - fifo.first.since > DRAIN_MS) this.#expire();
     if (this.#needed === 0 || this.stalled || !this.#notifies) return;
     if (now - this.#waitsSince <= STALL_MS || this.#enough(this.#needed) || this.#closed) return;
     this.stalled = true;
     this.#counts.stalls++;
     this.#vif.note("RX_STALLED", `rx queue ${this.index}: no packet taken for ${STALL_MS} ms`);
+  }
+
+  /** Drops the oldest frame. */
+  #expire(): void {
+    this.#fifo.shift();
+    this.#counts.expired++;
+    this.#vif.port.drop(DropReason.EXPIRED, "out");
   }
 
   close(): void {
