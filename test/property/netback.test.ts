@@ -32,7 +32,7 @@ async function idle(guest: FakeGuest): Promise<void> {
   switchPort.verdict = Verdict.DONE;
   for (let i = 0; i < 40; i++) {
     switchPort.onReady?.();
-    guest.host.clock.advance(100);
+    guest.host.clock.advance(20);
     guest.netback.tick(guest.host.clock.now());
     guest.memory.answerNow();
     await turns();
