@@ -244,7 +244,7 @@ export class DmaMap {
     if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "unloaded while not loaded");
     if (this.busy) {
       this.busy = false;
-      this.#space.unloadedBusy(this, this.#address(0), this.#loadedBytes());
+      this.#space.unloadedBusy(this.name, this.#address(0), this.#loadedBytes());
     }
     this.current = 0;
     this.#clear();

@@ -27,6 +27,7 @@ import type { DeviceLink } from "./device-link.ts";
 import { type DmaFault, type FaultCounters, FaultReporter } from "./faults.ts";
 import { GRANULE_BYTES, GRANULE_SHIFT, GranuleAllocator, granulesFor } from "./granules.ts";
 import type { DmaMap } from "./map.ts";
+import { LoadTable, type MapRow } from "./map-row.ts";
 import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";
 import { DmaTag, type TagParams } from "./tag.ts";
 
@@ -67,11 +68,12 @@ export interface DmaSpaceOptions {
 export class DmaSpace {
   /** Allocator for the tags and windows of this space. */
   readonly granules = new GranuleAllocator();
-  /** Owner of each granule. Each of the two tables contains objects of one shape only. */
+  /** Loads of rows. */
+  readonly loads = new LoadTable();
+  /** Owner of each granule. Each table contains objects of one shape only. */
   readonly #maps: (DmaMap | undefined)[] = [];
+  readonly #rows: (MapRow | undefined)[] = [];
   readonly #windows: (CoherentMemory | undefined)[] = [];
-  /** Latest generation of a granule's last map, from which its next owner continues. */
-  #generations = new Uint16Array(0);
   readonly #allWindows = new Set<CoherentMemory>();
   #windowBytes = 0;
   readonly #faults: FaultReporter;
@@ -178,14 +180,33 @@ export class DmaSpace {
   /** Called by DmaTag. Removes the owner of these granules. */
   leaveMap(map: DmaMap, granule: number, count: number): void {
     this.#maps.fill(undefined, granule, granule + count);
-    this.#generations.fill(map.generation, granule, granule + count);
+    this.loads.latest.fill(map.generation, granule, granule + count);
+  }
+
+  /** Called by DmaTag. Makes the row the owner of its granules. */
+  enterRow(row: MapRow): void {
+    this.#fitTables();
+    const { first, stride, count } = row;
+    this.#rows.fill(row, first, first + count * stride);
+    for (let g = first; g < first + count * stride; g += stride) {
+      this.loads.latest[g] = this.lastGeneration(g, stride);
+    }
+  }
+
+  /** Called by DmaTag. Removes the owner of these granules. */
+  leaveRow({ first, stride, count }: MapRow): void {
+    const end = first + count * stride;
+    const { latest, buffers } = this.loads;
+    this.#rows.fill(undefined, first, end);
+    buffers.fill(NO_BYTES, first, end);
+    for (let g = first; g < end; g += stride) latest.fill(latest[g]!, g, g + stride);
   }
 
   /** Returns the latest generation of any of these granules. */
   lastGeneration(granule: number, count: number): number {
     this.#fitTables();
     let last = 0;
-    for (let g = granule; g < granule + count; g++) last = Math.max(last, this.#generations[g]!);
+    for (let g = granule; g < granule + count; g++) last = Math.max(last, this.loads.latest[g]!);
     return last;
   }
 
@@ -213,8 +234,21 @@ export class DmaSpace {
     const generation = Math.floor(to / TWO_32);
     // An address of NaN or Infinity gives NaN, and NaN >>> 12 is granule 0, which has no owner.
     const low = to - generation * TWO_32;
-    const map = this.#maps[low >>> GRANULE_SHIFT];
-    // Fast path: one buffer, loaded now. The piece of a map that is not loaded has 0 bytes.
+    const granule = low >>> GRANULE_SHIFT;
+    // Fast paths: one buffer, loaded now. First the maps of a row.
+    const { current, buffers, ats, lengths } = this.loads;
+    const within = low & (GRANULE_BYTES - 1);
+    if (
+      generation !== 0 &&
+      current[granule] === generation &&
+      within + length <= lengths[granule]! &&
+      length > 0
+    ) {
+      copyBytes(src, at, buffers[granule]!, ats[granule]! + within, length);
+      return true;
+    }
+    const map = this.#maps[granule];
+    // The piece of a map that is not loaded has 0 bytes.
     if (
       map !== undefined &&
       map.current === generation &&
@@ -286,9 +320,9 @@ export class DmaSpace {
     this.#faults.tick();
   }
 
-  /** Called by DmaMap.unload. */
-  unloadedBusy(map: DmaMap, address: BusAddress, length: number): void {
-    const what = `${map.name} unloaded before its descriptor completed`;
+  /** Called by the map that was unloaded. */
+  unloadedBusy(name: string, address: BusAddress, length: number): void {
+    const what = `${name} unloaded before its descriptor completed`;
     this.#faults.report("unload_busy", Space.BUS, address, what, length);
   }
 
@@ -333,9 +367,11 @@ export class DmaSpace {
     const generation = Math.floor(address / TWO_32);
     const low = address - generation * TWO_32;
     const granule = low >>> GRANULE_SHIFT;
+    const row = this.#rows[granule];
+    if (row !== undefined) return this.#findInRow(row, address, length, writes);
     const map = this.#maps[granule];
     if (map === undefined || map.current === 0) {
-      const last = map === undefined ? this.#generations[granule] : map.generation;
+      const last = map === undefined ? this.loads.latest[granule] : map.generation;
       if (generation === last) return this.#late("unmapped", address, length, writes);
       return this.#refuse("unmapped", Space.BUS, address, length, writes);
     }
@@ -347,6 +383,25 @@ export class DmaSpace {
       return this.#refuse("direction", Space.BUS, address, length, writes);
     }
     return this.#spanOf(map.pieceMemory(piece), map.pieceOffset(piece, place), length);
+  }
+
+  #findInRow(row: MapRow, address: BusAddress, length: number, writes: boolean): Span | undefined {
+    const generation = Math.floor(address / TWO_32);
+    const low = address - generation * TWO_32;
+    const { first, stride } = row;
+    const granule = (low >>> GRANULE_SHIFT) - (((low >>> GRANULE_SHIFT) - first) % stride);
+    const { current, latest, buffers, ats, lengths } = this.loads;
+    if (current[granule] !== generation) {
+      if (current[granule] !== 0) return this.#late("stale_generation", address, length, writes);
+      if (latest[granule] === generation) return this.#late("unmapped", address, length, writes);
+      return this.#refuse("unmapped", Space.BUS, address, length, writes);
+    }
+    const place = low - granule * GRANULE_BYTES;
+    if (place + length > lengths[granule]!) {
+      return this.#refuse("range", Space.BUS, address, length, writes);
+    }
+    if (!writes) return this.#refuse("direction", Space.BUS, address, length, writes);
+    return this.#spanOf(buffers[granule]!, ats[granule]! + place, length);
   }
 
   #spanOf(buffer: Uint8Array, at: number, length: number): Span {
@@ -378,12 +433,11 @@ export class DmaSpace {
   /** Extends every table to the allocator's end, without holes. */
   #fitTables(): void {
     const end = this.granules.end;
-    if (this.#generations.length >= end) return;
+    if (this.#maps.length >= end) return;
     while (this.#maps.length < end) this.#maps.push(undefined);
+    while (this.#rows.length < end) this.#rows.push(undefined);
     while (this.#windows.length < end) this.#windows.push(undefined);
-    const generations = new Uint16Array(end);
-    generations.set(this.#generations);
-    this.#generations = generations;
+    this.loads.fit(end);
   }
 }
 

@@ -3,6 +3,7 @@ import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
 import { GRANULE_BYTES, granulesFor } from "./granules.ts";
 import { DmaMap } from "./map.ts";
+import { MapRow } from "./map-row.ts";
 import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
@@ -80,6 +81,41 @@ export class DmaTag {
     this.#space.enterMap(map, granule, this.granules);
     this.#maps++;
     return map;
+  }
+
+  /**
+   * Creates `count` maps for one ring of buffers that the device only writes, as
+   * bus_dmamap_create(9) does. Each loads one piece of at most `bytes` bytes. Throws BusSpaceExhausted without free space.
+   */
+  createRow(count: number, bytes: number): MapRow {
+    const { maxSize, boundary } = this.params;
+    if (this.#destroyed) {
+      throw new DmaMisuse("TAG_DESTROYED", `tag ${this.name}: row created after destroy`);
+    }
+    if (
+      this.params.direction !== "fromDevice" ||
+      boundary !== 0 ||
+      bytes > Math.min(maxSize, this.segmentBytes)
+    ) {
+      throw new DmaMisuse("TAG_PARAMS", `tag ${this.name}: no row for loads of ${bytes} bytes`);
+    }
+    const stride = granulesFor(bytes + this.pieceAlignment);
+    const align = Math.max(1, this.params.alignment / GRANULE_BYTES);
+    const step = Math.ceil(stride / align) * align;
+    const first = this.#space.granules.take(count * step, align);
+    if (first === 0)
+      throw new BusSpaceExhausted(`tag ${this.name}: no bus space for ${count} maps`);
+    const row = new MapRow(this.#space, this, first, step, bytes, count);
+    this.#space.enterRow(row);
+    this.#maps += count;
+    return row;
+  }
+
+  /** Called by MapRow.destroy. */
+  rowGone(row: MapRow): void {
+    this.#space.leaveRow(row);
+    this.#space.granules.give(row.first, row.count * row.stride);
+    this.#maps -= row.count;
   }
 
   /** Called by DmaMap.destroy. */

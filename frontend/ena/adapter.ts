@@ -11,6 +11,7 @@ import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { AsyncLock } from "../async-lock.ts";
+import type { DmaTag } from "../bus/tag.ts";
 import type { DriverContext } from "../driver.ts";
 import { Iff, Ifnet } from "../net/ifnet.ts";
 import type { MbufPool } from "../net/mbuf.ts";
@@ -114,7 +115,7 @@ export class Adapter {
   queues: QueuePair[] = [];
   rxPool: MbufPool | undefined;
   txMaps: MapCache | undefined;
-  rxMaps: MapCache | undefined;
+  rxTag: DmaTag | undefined;
   readonly gate: TransmitGate<TxRing>;
   /** Watchdog time (ms) of the current transmit batch: one clock read serves all its packets. */
   txStamp = 0;

@@ -159,10 +159,9 @@ function takeMbuf(adapter: Adapter, ring: RxRing, i: number): Mbuf {
   const id = ring.pktReqIds[i]!;
   const cluster = ring.clusters[id]!;
   if (cluster === NO_CLUSTER) throw new Error(`ena: rx id ${id} was taken without a buffer`);
-  const map = ring.maps[id]!;
-  map.sync(SyncOp.POSTREAD);
-  map.busy = false;
-  map.unload();
+  ring.maps.sync(id, SyncOp.POSTREAD);
+  ring.maps.busy[id] = 0;
+  ring.maps.unload(id);
   ring.clusters[id] = NO_CLUSTER;
   returnRxId(ring, id);
   return adapter.rxPool!.mbuf(cluster, ring.pktLengths[i]!);
@@ -258,7 +257,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
     rxDesc.write(sq.view, sq.nextDesc(), ring.length[id]!, sq.phase, id, ring.address[id]!);
     sq.descDone();
     ring.owner[id] = RxOwner.DEVICE;
-    ring.maps[id]!.busy = true;
+    ring.maps.busy[id] = 1;
     ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
     i++;
   }
@@ -278,16 +277,15 @@ export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number 
     ring.stats.mbuf_alloc_fail++;
     return Errno.ENOMEM;
   }
-  const map = ring.maps[id]!;
   const bytes = pool.clusterBytes;
-  if (map.load(pool.slab(cluster), pool.offset(cluster), bytes) !== 0) {
+  if (ring.maps.load(id, pool.slab(cluster), pool.offset(cluster), bytes) !== 0) {
     ring.stats.dma_mapping_err++;
     pool.give(cluster);
     return Errno.EFAULT;
   }
-  map.sync(SyncOp.PREREAD);
+  ring.maps.sync(id, SyncOp.PREREAD);
   ring.clusters[id] = cluster;
-  ring.address[id] = map.segmentAddress(0);
+  ring.address[id] = ring.maps.address(id);
   ring.length[id] = bytes;
   return 0;
 }
@@ -316,12 +314,11 @@ export async function refillAllRxBufs(adapter: Adapter, com: Com): Promise<void>
 export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
   ring.lro.flush();
   for (let id = 0; id < ring.size; id++) {
-    const map = ring.maps[id]!;
-    map.busy = false;
+    ring.maps.busy[id] = 0;
     if (ring.netmapBufIdx[id] !== 0) returnRxSlot(adapter, ring, id);
     const cluster = ring.clusters[id]!;
     if (cluster !== NO_CLUSTER) {
-      map.unload();
+      ring.maps.unload(id);
       ring.clusters[id] = NO_CLUSTER;
       adapter.rxPool!.give(cluster);
     }

@@ -213,17 +213,15 @@ function createTags(adapter: Adapter): void {
       direction: "toDevice",
     }),
   );
-  adapter.rxMaps = new MapCache(
-    space.createTag({
-      name: `${name} rx`,
-      alignment: 1,
-      boundary: 0,
-      maxSize: MAX_RX_BUFFER_BYTES,
-      nSegments: 1,
-      maxSegSize: MAX_RX_BUFFER_BYTES,
-      direction: "fromDevice",
-    }),
-  );
+  adapter.rxTag = space.createTag({
+    name: `${name} rx`,
+    alignment: 1,
+    boundary: 0,
+    maxSize: MAX_RX_BUFFER_BYTES,
+    nSegments: 1,
+    maxSegSize: MAX_RX_BUFFER_BYTES,
+    direction: "fromDevice",
+  });
 }
 
 /** ena_detach: down, reset, then frees everything. The caller holds the lock. */
@@ -250,7 +248,7 @@ export async function detach(adapter: Adapter): Promise<void> {
     adapter.linkUp = false;
     adapter.ifnet.setLinkState(false);
     adapter.txMaps?.destroy();
-    adapter.rxMaps?.destroy();
+    adapter.rxTag?.destroy();
   }
 }
 

@@ -63,15 +63,14 @@ export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number 
     kring.na.badSlot(kring, ring.nicCur, bufIdx);
     return Errno.EFAULT;
   }
-  const map = ring.maps[id]!;
   const bytes = Math.min(memory.bufSize, MAX_RX_BUFFER_BYTES);
-  if (map.load(memory.bytes, memory.bufferAt(bufIdx), bytes) !== 0) {
+  if (ring.maps.load(id, memory.bytes, memory.bufferAt(bufIdx), bytes) !== 0) {
     ring.stats.dma_mapping_err++;
     return Errno.EFAULT;
   }
-  map.sync(SyncOp.PREREAD);
+  ring.maps.sync(id, SyncOp.PREREAD);
   ring.netmapBufIdx[id] = bufIdx;
-  ring.address[id] = map.segmentAddress(0);
+  ring.address[id] = ring.maps.address(id);
   ring.length[id] = bytes;
   slots.setBufIdx(ring.nicCur, 0);
   ring.slotTaken[ring.nicCur] = 1;
@@ -91,10 +90,9 @@ export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   if (slots.bufIdx(slot) !== 0) {
     throw occupied(ring, slots, slot);
   }
-  const map = ring.maps[id]!;
-  map.busy = false;
-  map.sync(SyncOp.POSTREAD);
-  map.unload();
+  ring.maps.busy[id] = 0;
+  ring.maps.sync(id, SyncOp.POSTREAD);
+  ring.maps.unload(id);
   slots.setBufIdx(slot, ring.netmapBufIdx[id]!);
   slots.setSlotFlags(slot, Ns.BUF_CHANGED);
   ring.slotTaken[slot] = 0;

@@ -100,10 +100,9 @@ export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i:
   const id = ring.pktReqIds[i]!;
   const bufIdx = ring.netmapBufIdx[id]!;
   if (bufIdx === 0 || ring.nicSlots === 0) throw new Error(`ena: rx id ${id} has no netmap buffer`);
-  const map = ring.maps[id]!;
-  map.sync(SyncOp.POSTREAD);
-  map.busy = false;
-  map.unload();
+  ring.maps.sync(id, SyncOp.POSTREAD);
+  ring.maps.busy[id] = 0;
+  ring.maps.unload(id);
   const length = ring.pktLengths[i]!;
   if (i === 0 && ring.pktOffset !== 0) {
     // A slot has no field for the offset of the data.

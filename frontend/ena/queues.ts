@@ -4,7 +4,7 @@
  * ena_create_io_queues (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
-import { queueId } from "../../shared/net/frame.ts";
+import { type QueueId, queueId } from "../../shared/net/frame.ts";
 import { Slices } from "../../shared/slices.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
@@ -20,7 +20,7 @@ import { IoCq, IoSq } from "./memory.ts";
 import { resetRxRing } from "./netmap-rx-slots.ts";
 import { resetTxRing } from "./netmap-tx-slots.ts";
 import { ioVector } from "./notify.ts";
-import { PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
+import { MAX_RX_BUFFER_BYTES, PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
 
 /** ENA_MAX_NUM_IO_QUEUES */
 const MAX_QUEUES = 128;
@@ -129,9 +129,9 @@ async function setupRings(
   rxSize: number,
 ): Promise<void> {
   const { space, pci, name } = adapter.ctx;
-  const { txMaps, rxMaps } = adapter;
+  const { txMaps, rxTag } = adapter;
   if (adapter.queues.length > 0) throw new Error("ena: rings are set up already");
-  if (txMaps === undefined || rxMaps === undefined) throw new Error("ena: rings before tags");
+  if (txMaps === undefined || rxTag === undefined) throw new Error("ena: rings before tags");
   setupPool(adapter, rxSize);
   const slices = new Slices();
   for (let i = 0; i < adapter.numQueues; i++) {
@@ -157,8 +157,8 @@ async function setupRings(
       const rxCq = own(new IoCq(space, `${at} rx cq`, rxSize, RX_CDESC_SIZE));
       const tMaps = txMaps.take(txSize);
       undo.push(() => txMaps.give(tMaps));
-      const rMaps = rxMaps.take(rxSize);
-      undo.push(() => rxMaps.give(rMaps));
+      const rMaps = rxTag.createRow(rxSize, rxBufferBytes(adapter, qid));
+      undo.push(() => rMaps.destroy());
       const lro = new LroQueue(rxStats, adapter.ifnet, qid);
       const tx = new TxRing(qid, txSq, txCq, tMaps, txStats);
       const rx = new RxRing(qid, rxSq, rxCq, rMaps, rxStats, lro);
@@ -190,6 +190,12 @@ function setupPool(adapter: Adapter, rxSize: number): void {
 export const clusterFor = (mtu: number): number =>
   mtu + FRAME_OVERHEAD <= SMALL_CLUSTER ? SMALL_CLUSTER : PAGE_CLUSTER;
 
+/** Returns the bytes of a queue's Rx buffers: netmap buffers, or clusters of the pool. */
+function rxBufferBytes({ netmap, rxPool }: Adapter, qid: QueueId): number {
+  if (netmap?.hasRxRing(qid) !== true) return rxPool!.clusterBytes;
+  return Math.min(netmap.na.memory.bufSize, MAX_RX_BUFFER_BYTES);
+}
+
 /** Counter for packets whose completion will not come. */
 export type DropCounter = "dropped_reset" | "dropped_link" | "dropped_down";
 
@@ -214,5 +220,5 @@ function freePair(adapter: Adapter, { tx, rx }: QueuePair, drops: DropCounter): 
   rx.sq.free();
   rx.cq.free();
   adapter.txMaps?.give(tx.maps);
-  adapter.rxMaps?.give(rx.maps);
+  rx.maps.destroy();
 }

@@ -13,6 +13,7 @@ import type { QueueId } from "../../shared/net/frame.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { type BusAddresses, busAddresses } from "../../shared/wire/records.ts";
 import type { DmaMap } from "../bus/map.ts";
+import type { MapRow } from "../bus/map-row.ts";
 import type { DmaTag } from "../bus/tag.ts";
 import type { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
@@ -106,19 +107,9 @@ class Ring<Stats> {
   nextToUse = 0;
   nextToClean = 0;
 
-  /** By request id. */
-  readonly maps: readonly DmaMap[];
-
   firstInterrupt = false;
 
-  constructor(
-    direction: SqDirection,
-    qid: QueueId,
-    sq: IoSq,
-    cq: IoCq,
-    maps: readonly DmaMap[],
-    stats: Stats,
-  ) {
+  constructor(direction: SqDirection, qid: QueueId, sq: IoSq, cq: IoCq, stats: Stats) {
     const size = sq.depth;
     if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);
     this.direction = direction;
@@ -126,7 +117,6 @@ class Ring<Stats> {
     this.size = size;
     this.sq = sq;
     this.cq = cq;
-    this.maps = maps;
     this.stats = stats;
     this.freeIds = Uint16Array.from({ length: size }, (_, id) => id);
   }
@@ -135,6 +125,7 @@ class Ring<Stats> {
 export class TxRing extends Ring<TxStats> implements GateQueue {
   // By request id.
   readonly mbufs: (Mbuf | undefined)[];
+  readonly maps: readonly DmaMap[];
   /** Number of SQ entries that become free with the completion of the id. */
   readonly entries: Uint16Array;
   /** Bytes pushed to the device for the id, and their number of pieces. */
@@ -159,8 +150,9 @@ export class TxRing extends Ring<TxStats> implements GateQueue {
   metaL4HdrWords = 0;
 
   constructor(qid: QueueId, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
-    super(SqDirection.TX, qid, sq, cq, maps, stats);
+    super(SqDirection.TX, qid, sq, cq, stats);
     const { size } = this;
+    this.maps = maps;
     this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
     this.entries = new Uint16Array(size);
     this.pushed = new Int32Array(size);
@@ -181,6 +173,7 @@ export class RxRing extends Ring<RxStats> {
   readonly lro: LroQueue;
 
   // By request id.
+  readonly maps: MapRow;
   /** Number of the id's cluster; NO_CLUSTER for none. */
   readonly clusters: Int32Array;
   /** Netmap buffer index of the id; 0 for none. */
@@ -213,16 +206,10 @@ export class RxRing extends Ring<RxStats> {
   noInterruptEventCnt = 0;
   emptyRxQueue = 0;
 
-  constructor(
-    qid: QueueId,
-    sq: IoSq,
-    cq: IoCq,
-    maps: readonly DmaMap[],
-    stats: RxStats,
-    lro: LroQueue,
-  ) {
-    super(SqDirection.RX, qid, sq, cq, maps, stats);
+  constructor(qid: QueueId, sq: IoSq, cq: IoCq, maps: MapRow, stats: RxStats, lro: LroQueue) {
+    super(SqDirection.RX, qid, sq, cq, stats);
     const { size } = this;
+    this.maps = maps;
     this.lro = lro;
     this.clusters = new Int32Array(size).fill(NO_CLUSTER);
     this.netmapBufIdx = new Uint32Array(size);

@@ -51,9 +51,10 @@ export class PhaseCursor {
 
   /** Steps over `count` entries at once; more than a lap is fine. */
   skip(count: number): void {
-    const laps = Math.floor((slotOf(this.head, this.depth) + count) / this.depth);
+    const end = slotOf(this.head, this.depth) + count;
     this.head = advance(this.head, count);
-    if ((laps & 1) === 1) this.phase = this.phase === 1 ? 0 : 1;
+    // In units of the depth, a power of two, the lowest bit is the bit of the depth.
+    if ((end & this.depth) !== 0) this.phase = this.phase === 1 ? 0 : 1;
   }
 
   /**

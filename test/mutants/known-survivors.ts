@@ -184,8 +184,8 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "frontend/ena/datapath-rx.ts",
     inFunction: "takeMbuf",
-    line: "map.sync(SyncOp.POSTREAD);",
-    was: "map.sync(SyncOp.POSTREAD);",
+    line: "ring.maps.sync(id, SyncOp.POSTREAD);",
+    was: "ring.maps.sync(id, SyncOp.POSTREAD);",
     becomes: ";",
     equivalent: true,
     reason: "A sync after a device's write moves no bytes here.",
@@ -193,8 +193,8 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "frontend/ena/datapath-rx.ts",
     inFunction: "allocRxMbuf",
-    line: "map.sync(SyncOp.PREREAD);",
-    was: "map.sync(SyncOp.PREREAD);",
+    line: "ring.maps.sync(id, SyncOp.PREREAD);",
+    was: "ring.maps.sync(id, SyncOp.PREREAD);",
     becomes: ";",
     equivalent: true,
     reason: "A sync before a device's write moves no bytes here.",

@@ -99,7 +99,7 @@ export const mutants: readonly Mutant[] = [
   {
     row: "E11",
     file: RX_SLOTS,
-    search: "map.sync(SyncOp.PREREAD);",
+    search: "ring.maps.sync(id, SyncOp.PREREAD);",
     replace: "",
     breaks: "no PREREAD",
   },
@@ -113,8 +113,8 @@ export const mutants: readonly Mutant[] = [
   {
     row: "E13",
     file: RX_SLOTS,
-    search: "ring.address[id] = map.segmentAddress(0);",
-    replace: "ring.address[id] = map.segmentAddress(0) + 64;",
+    search: "ring.address[id] = ring.maps.address(id);",
+    replace: "ring.address[id] = (ring.maps.address(id) + 64) as BusAddress;",
     breaks: "the descriptor has another address",
   },
   {
@@ -241,8 +241,8 @@ export const mutants: readonly Mutant[] = [
   {
     row: "E31",
     file: RX,
-    search: "map.sync(SyncOp.POSTREAD);\n  map.busy = false;",
-    replace: "map.sync(SyncOp.PREREAD);\n  map.busy = false;",
+    search: "ring.maps.sync(id, SyncOp.POSTREAD);",
+    replace: "ring.maps.sync(id, SyncOp.PREREAD);",
     breaks: "the buffer is not synced for the CPU",
   },
   {

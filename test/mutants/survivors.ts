@@ -77,9 +77,8 @@ const edits: readonly Omit<Mutant, "test">[] = [
   {
     row: "mutant-M17",
     file: RX,
-    search:
-      "const map = ring.maps[id]!;\n  map.sync(SyncOp.POSTREAD);\n  map.busy = false;\n  map.unload();\n  const length",
-    replace: "const map = ring.maps[id]!;\n  map.busy = false;\n  map.unload();\n  const length",
+    search: "ring.maps.sync(id, SyncOp.POSTREAD);\n",
+    replace: "",
     breaks: "no POSTREAD before the buffer is handed on",
   },
   {

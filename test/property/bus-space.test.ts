@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { CoherentMemory } from "../../frontend/bus/coherent.ts";
 import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
+import type { MapRow } from "../../frontend/bus/map-row.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, DmaTag } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
@@ -32,6 +33,15 @@ interface Slot {
   ranges: Range[];
 }
 
+/** A row and, by map, what it has loaded. */
+interface RowSlot {
+  row: MapRow | undefined;
+  ranges: (Range | undefined)[];
+}
+const ROW_MAPS = 3;
+/** Maps of one granule each, and of two. */
+const ROW_BYTES = [2000, 5000];
+
 const tagSpecs: { direction: DmaDirection; alignment: number; boundary: number; seg: number }[] = [
   { direction: "both", alignment: 1, boundary: 0, seg: 8192 },
   { direction: "fromDevice", alignment: 64, boundary: 0, seg: 512 },
@@ -44,10 +54,12 @@ class World {
   readonly space = new DmaSpace({ log: silentLogger, now: () => 0 });
   readonly link = new FakeDeviceLink();
   readonly tags: DmaTag[];
+  readonly rowTag: DmaTag;
   /** The last two are windows. */
   readonly memories: Uint8Array[];
   readonly model: Uint8Array[];
   readonly slots: Slot[] = Array.from({ length: 6 }, () => ({ map: undefined, ranges: [] }));
+  readonly rows: RowSlot[] = ROW_BYTES.map(() => ({ row: undefined, ranges: [] }));
   readonly windows: CoherentMemory[];
   readonly windowRanges: Range[];
   /** Addresses that were valid at some time. */
@@ -66,6 +78,15 @@ class World {
         direction: t.direction,
       }),
     );
+    this.rowTag = this.space.createTag({
+      name: "row tag",
+      alignment: 1,
+      boundary: 0,
+      maxSize: 6000,
+      nSegments: 1,
+      maxSegSize: 6000,
+      direction: "fromDevice",
+    });
     this.windows = [100, 4096].map((n) => this.space.allocCoherent(n, 1, "window"));
     const buffers = [new Uint8Array(MEMORY_BYTES), new Uint8Array(MEMORY_BYTES)];
     this.memories = [...buffers, ...this.windows.map((w) => w.bytes)];
@@ -85,7 +106,8 @@ class World {
   }
 
   ranges(): Range[] {
-    return this.windowRanges.concat(this.slots.flatMap((s) => s.ranges));
+    const rows = this.rows.flatMap(({ ranges }) => ranges.filter((r) => r !== undefined));
+    return this.windowRanges.concat(this.slots.flatMap((s) => s.ranges)).concat(rows);
   }
 
   /** The range that holds the whole access, if any. */
@@ -104,7 +126,7 @@ class World {
 }
 
 interface Step {
-  what: "create" | "load" | "unload" | "sync" | "destroy" | "write" | "read";
+  what: "create" | "load" | "unload" | "sync" | "destroy" | "row" | "write" | "read";
   slot: number;
   tag: number;
   pieces: { memory: number; at: number; length: number }[];
@@ -119,6 +141,7 @@ interface Step {
 const step: fc.Arbitrary<Step> = fc.record({
   what: fc.constantFrom<Step["what"][]>(
     ...(["create", "load", "load", "unload", "sync", "destroy"] as const),
+    ...(["row", "row", "row"] as const),
     ...(["write", "write", "write", "write", "read", "read"] as const),
   ),
   slot: fc.nat(5),
@@ -168,9 +191,43 @@ function apply(w: World, s: Step): void {
         slot.map = undefined;
       }
       return;
+    case "row":
+      applyToRow(w, s);
+      return;
     default:
       access(w, s);
   }
+}
+
+/** Creates a row, loads one of its maps or unloads it, or destroys a row that has nothing loaded. */
+function applyToRow(w: World, s: Step): void {
+  const most = ROW_BYTES[s.tag & 1]!;
+  const slot = w.rows[s.tag & 1]!;
+  if (slot.row === undefined) {
+    slot.row = w.rowTag.createRow(ROW_MAPS, most);
+    slot.ranges = new Array(ROW_MAPS).fill(undefined);
+    return;
+  }
+  const { row, ranges } = slot;
+  const i = s.slot % ROW_MAPS;
+  if (s.beside === 0 && ranges.every((r) => r === undefined)) {
+    row.destroy();
+    slot.row = undefined;
+    return;
+  }
+  if (ranges[i] !== undefined) {
+    row.unload(i);
+    ranges[i] = undefined;
+  } else {
+    const { memory, at, length } = s.pieces[0]!;
+    const error = row.load(i, w.memories[memory]!, at, length);
+    expect(error === 0).toBe(length > 0 && length <= most);
+    if (error !== 0) return;
+    const address = row.address(i);
+    ranges[i] = { address, length, memory, at, reads: false, writes: true };
+    w.known.push(address, address + length);
+  }
+  expect(row.isLoaded(i)).toBe(ranges[i] !== undefined);
 }
 
 function load(w: World, slot: Slot, map: DmaMap, pieces: Step["pieces"]): void {

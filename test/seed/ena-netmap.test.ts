@@ -4,7 +4,8 @@
  */
 import { expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
-import { DmaMap, SyncOp } from "../../frontend/bus/map.ts";
+import { SyncOp } from "../../frontend/bus/map.ts";
+import { MapRow } from "../../frontend/bus/map-row.ts";
 import { freeRxBufs, refillRxBufs } from "../../frontend/ena/datapath-rx.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
 import { MAX_FRAMES_PER_SYNC, rxFrame, rxLoadDesc } from "../../frontend/ena/netmap-rx.ts";
@@ -221,9 +222,9 @@ test("E8 partial opening: rings that are not open keep mbufs, and their slots ar
   expect(open.nicSlots).toBe(SLOTS - 1);
 
   const id = closed.freeIds[closed.nextToUse]!;
-  const before = [closed.nicCur, closed.nicSlots, closed.maps[id]!.loaded];
+  const before = [closed.nicCur, closed.nicSlots, closed.maps.isLoaded(id)];
   expect(allocRxSlot(pair.adapter, closed, id)).toBe(Errno.EFAULT);
-  expect([closed.nicCur, closed.nicSlots, closed.maps[id]!.loaded]).toEqual(before);
+  expect([closed.nicCur, closed.nicSlots, closed.maps.isLoaded(id)]).toEqual(before);
   expect(closed.netmapBufIdx[id]).toBe(0);
 });
 
@@ -247,7 +248,7 @@ test("E10 no slot available: ENOMEM and nothing changed; one slot always stays w
   const before = [ring.nicCur, ring.nicSlots, seen(port.rxRing(0))];
   expect(allocRxSlot(pair.adapter, ring, other)).toBe(Errno.ENOMEM);
   expect([ring.nicCur, ring.nicSlots, seen(port.rxRing(0))]).toEqual(before);
-  expect(ring.maps[other]!.loaded).toBe(false);
+  expect(ring.maps.isLoaded(other)).toBe(false);
 
   const doorbell = vi.spyOn(IoSq.prototype, "ring");
   expect(refillRxBufs(pair.adapter, ring, 2)).toBe(1);
@@ -263,23 +264,23 @@ test("E11 the slot's buffer is mapped for the device; a failure leaves the slot 
   const { pair, port, id } = await withRoom(2);
   const ring = pair.rx();
   const { memory } = pair.na;
-  const map = ring.maps[id]!;
+  const { maps } = ring;
   const slots = port.rxRing(0);
   const bufIdx = slots.bufIdx(ring.nicCur);
   const before = [ring.nicCur, ring.nicSlots, seen(slots)];
-  const load = vi.spyOn(map, "load").mockReturnValueOnce(Errno.EINVAL);
+  const load = vi.spyOn(maps, "load").mockReturnValueOnce(Errno.EINVAL);
   expect(allocRxSlot(pair.adapter, ring, id)).toBe(Errno.EFAULT);
   expect([ring.nicCur, ring.nicSlots, seen(slots)]).toEqual(before);
   expect([ring.netmapBufIdx[id], ring.stats.dma_mapping_err]).toEqual([0, 1]);
 
-  const sync = vi.spyOn(map, "sync");
+  const sync = vi.spyOn(maps, "sync");
   expect(allocRxSlot(pair.adapter, ring, id)).toBe(0);
-  const [bytes, ...where] = load.mock.lastCall!;
+  const [, bytes, ...where] = load.mock.lastCall!;
   // toHaveBeenCalledWith would compare the whole memory byte by byte.
   expect(bytes).toBe(memory.bytes);
   expect(where).toEqual([memory.bufferAt(bufIdx), 2048]);
-  expect(sync.mock.calls).toEqual([[SyncOp.PREREAD]]);
-  expect(map.loaded).toBe(true);
+  expect(sync.mock.calls).toEqual([[id, SyncOp.PREREAD]]);
+  expect(maps.isLoaded(id)).toBe(true);
 });
 
 test("E12 the buffer's index is in the rx record", async () => {
@@ -294,8 +295,7 @@ test("E13 address and length reach the rx descriptor", async () => {
   const ring = pair.rx();
   const at = slotOf(ring.sq.cursor.head, ring.size) * 16;
   expect(refillRxBufs(pair.adapter, ring, 1)).toBe(1);
-  const map = ring.maps[id]!;
-  expect(rxDesc.address(ring.sq.view, at)).toBe(map.segmentAddress(0));
+  expect(rxDesc.address(ring.sq.view, at)).toBe(ring.maps.address(id));
   expect(rxDesc.length(ring.sq.view, at)).toBe(2048);
   expect(rxDesc.reqId(ring.sq.view, at)).toBe(id);
   expect([ring.length[id], ring.owner[id]]).toEqual([2048, RxOwner.DEVICE]);
@@ -320,7 +320,7 @@ test("E15 freeRxSlot unmaps the buffer and returns it to the ring", async () => 
   const slot = ring.nicCur - 1;
   slots.setSlotFlags(slot, Ns.MOREFRAG);
   freeRxSlot(pair.adapter, ring, id);
-  expect(ring.maps[id]!.loaded).toBe(false);
+  expect(ring.maps.isLoaded(id)).toBe(false);
   expect([slots.bufIdx(slot), slots.slotFlags(slot)]).toEqual([bufIdx, Ns.BUF_CHANGED]);
   expect([ring.netmapBufIdx[id], ring.nicCur, ring.nicSlots]).toEqual([0, slot, SLOTS - 2]);
   pair.check();
@@ -360,10 +360,13 @@ test("E18 rxsync is rxFrames, then rxCleanup", async () => {
   takeAll(port, port.rxRing(0));
   await pair.arrive(...frames(2, 3));
   const trace: string[] = [];
-  const unload = vi.spyOn(DmaMap.prototype, "unload").mockImplementation(function (this: DmaMap) {
+  const unload = vi.spyOn(MapRow.prototype, "unload").mockImplementation(function (
+    this: MapRow,
+    i,
+  ) {
     trace.push("take");
     unload.mockRestore();
-    this.unload();
+    this.unload(i);
   });
   const publish = vi.spyOn(IoSq.prototype, "ring").mockImplementation(function (this: IoSq) {
     trace.push("refill");
@@ -476,7 +479,7 @@ async function endless(pair: NetmapPair): Promise<void> {
         ring.owner[id] = RxOwner.DEVICE;
         ring.netmapBufIdx[id] = bufIdx;
         ring.nicSlots++;
-        ring.maps[id]!.load(memory.bytes, memory.bufferAt(bufIdx), 2048);
+        ring.maps.load(id, memory.bytes, memory.bufferAt(bufIdx), 2048);
         slots.setBufIdx(ring.nmSlot, 0);
       }
       // A loop without a bound ends here.
@@ -873,15 +876,15 @@ test("E31 each rx buffer is synced for the CPU, then unloaded, then handed on", 
   const { pair, port } = await stage({ mtu: 9000 });
   await pair.arrive(...frames(0, 1), numbered(1, 5000, MAC));
   const trace: string[] = [];
-  const { sync, unload } = DmaMap.prototype;
+  const { sync, unload } = MapRow.prototype;
   const { setSlot } = NetmapRing.prototype;
-  vi.spyOn(DmaMap.prototype, "sync").mockImplementation(function (this: DmaMap, op) {
+  vi.spyOn(MapRow.prototype, "sync").mockImplementation(function (this: MapRow, i, op) {
     if (op === SyncOp.POSTREAD) trace.push("sync");
-    sync.call(this, op);
+    sync.call(this, i, op);
   });
-  vi.spyOn(DmaMap.prototype, "unload").mockImplementation(function (this: DmaMap) {
+  vi.spyOn(MapRow.prototype, "unload").mockImplementation(function (this: MapRow, i) {
     trace.push("unload");
-    unload.call(this);
+    unload.call(this, i);
   });
   vi.spyOn(NetmapRing.prototype, "setSlot").mockImplementation(function (
     this: NetmapRing,

@@ -255,7 +255,7 @@ describe("receive", () => {
     expect(pair.rx().stats.bad_slot).toBeGreaterThan(0);
     expect(pair.adapter.triggerReset).toBe(false);
     const id = pair.rx().freeIds[pair.rx().nextToUse]!;
-    expect(pair.rx().maps[id]!.loaded).toBe(false);
+    expect(pair.rx().maps.isLoaded(id)).toBe(false);
     ring.setBufIdx(0, bufIdx);
     expect(allocRxSlot(pair.adapter, pair.rx(), id)).toBe(0);
   });
