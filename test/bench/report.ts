@@ -81,13 +81,13 @@ function latenciesText(outcomes: Outcomes): string {
   let text = "";
   for (const [name, { distributions }] of outcomes) {
     for (const [metric, histogram] of distributions) {
-      text += `${`${name} ${metric}`.padEnd(38)} |${histogram.bars(from, to)}|\n`;
+      text += `${`${name} ${metric}`.padEnd(48)} |${histogram.bars(from, to)}|\n`;
     }
   }
   if (text === "") return "";
   const ticks = Array.from({ length: (to - from) / 2 }, (_, i) => tick(2 ** (from + 2 * i)));
   const axis = ticks.map((label) => label.padEnd(4)).join("");
-  return `${"latency in us, the highest bar is full".padEnd(38)}  ${axis}\n${text}\n`;
+  return `${"latency in us, the highest bar is full".padEnd(48)}  ${axis}\n${text}\n`;
 }
 
 function ratioText({ of, to, metric, samples }: Ratio): string {
