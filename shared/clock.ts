@@ -1,5 +1,7 @@
 /** The clock of all code that waits: the system's clock, or one that a test advances. */
 
+import { soon } from "./reactor/index.ts";
+
 /** A timer of a clock, to be handed to `clear`. */
 export interface Timer {
   /** The process may end before this timer runs. */
@@ -24,6 +26,6 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   setTimeout: (run, ms) => setTimeout(run, ms),
   setInterval: (run, ms) => setInterval(run, ms),
-  setImmediate: (run) => void setImmediate(run),
+  setImmediate: soon,
   clear: (timer) => clearTimeout(timer as NodeJS.Timeout | undefined),
 };

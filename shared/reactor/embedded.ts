@@ -44,6 +44,12 @@ export class EmbeddedWaiter implements Waiter {
   /** Set while something is watched. */
   #keepAlive: NodeJS.Timeout | undefined;
   #isScheduled = false;
+  /** Number of callbacks of `soon` that wait. */
+  #soon = 0;
+  readonly #runSoon = (run: () => void): void => {
+    this.#soon--;
+    run();
+  };
   readonly #run = (): void => {
     this.#isScheduled = false;
     if (this.#keepAlive === undefined) return;
@@ -90,7 +96,23 @@ export class EmbeddedWaiter implements Waiter {
     this.turned();
   }
 
+  /** True while something is watched. */
+  get isActive(): boolean {
+    return this.#keepAlive !== undefined;
+  }
+
+  /**
+   * Calls `run` in the next turn of libuv, as setImmediate does. libuv does not know of this call. An
+   * immediate that it knows of would cost a turn without a wait, because Node rests its handle for
+   * immediates only behind the last of them.
+   */
+  soon(run: () => void): void {
+    this.#soon++;
+    setImmediate(this.#runSoon, run).unref();
+  }
+
   timeout(): number {
+    if (this.#soon > 0) return 0;
     const ms = this.#timeout(this.#loop);
     return ms < 0 ? LONGEST_WAIT_MS : Math.min(ms, LONGEST_WAIT_MS);
   }
@@ -107,5 +129,7 @@ export class EmbeddedWaiter implements Waiter {
     clearInterval(this.#keepAlive);
     this.#keepAlive = undefined;
     this.#stop(this.#idle);
+    // A turn for what waits.
+    if (this.#soon > 0) setImmediate(() => {});
   }
 }

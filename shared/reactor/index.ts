@@ -5,9 +5,11 @@
  */
 import { isMainThread } from "node:worker_threads";
 import type { DeviceStatus } from "../status/device-status.ts";
+import type { EmbeddedWaiter } from "./embedded.ts";
 import type { Reactor } from "./reactor.ts";
 
 let embedded: Reactor | undefined;
+let waiter: EmbeddedWaiter | undefined;
 let reason = "not started";
 let opening: Promise<void> | undefined;
 let helped: Promise<Reactor> | undefined;
@@ -31,7 +33,8 @@ async function open(): Promise<void> {
     const { openEpoll, Reactor } = await import("./reactor.ts");
     const { EmbeddedWaiter } = await import("./embedded.ts");
     const epoll = openEpoll();
-    embedded = new Reactor(epoll, new EmbeddedWaiter(epoll));
+    waiter = new EmbeddedWaiter(epoll);
+    embedded = new Reactor(epoll, waiter);
     reason = "";
   } catch (error) {
     reason = error instanceof Error ? error.message : String(error);
@@ -49,6 +52,12 @@ export function prepareReactor(): Promise<void> {
 
 /** The reactor for sockets, or undefined where libuv waits for them. See `prepareReactor`. */
 export const reactor = (): Reactor | undefined => embedded;
+
+/** Calls `run` in the next turn of the event loop, behind the input that has arrived. */
+export function soon(run: () => void): void {
+  if (waiter?.isActive === true) waiter.soon(run);
+  else setImmediate(run);
+}
 
 /** The state of the wait for sockets, for a status. */
 export function dataPathStatus(): DeviceStatus["dataPath"] {

@@ -26,6 +26,8 @@ const BACKLOG_BYTES = 1 << 20;
 const HARD_BYTES = 16 << 20;
 /** Ticks after which the round trip is measured again, also if the peer has measured it meanwhile. */
 const MEASURE_TICKS = 4;
+/** Time of a deadline or timer that does not exist. */
+const NEVER = Number.POSITIVE_INFINITY;
 /** Most heartbeats that a peer may send between two ticks of this side. */
 const HEARTBEAT_BURST = 32;
 
@@ -77,9 +79,11 @@ export class Link {
   /** The message that is being applied, else undefined. */
   #applying: Uint8Array | undefined;
   #flushDue = false;
-  /** The deadline of the posts that wait for company, and its time (ms); undefined for none. */
-  #deadline: Timer | undefined;
-  #deadlineAt = 0;
+  /** Deadline (ms of the clock) of the posts that wait for company. */
+  #deadlineAt = NEVER;
+  /** The timer for a deadline, and its time: that of the deadline, or earlier. */
+  #lazyTimer: Timer | undefined;
+  #timerAt = NEVER;
   /** True while the owner posts what has waited. */
   #gathering = false;
   #blocked = false;
@@ -204,13 +208,27 @@ export class Link {
   scheduleLazy(ms: number): void {
     if (this.#gathering || this.closed) return;
     const at = this.#clock.now() + ms;
-    if (this.#deadline !== undefined) {
-      if (this.#deadlineAt <= at) return;
-      this.#clock.clear(this.#deadline);
-    }
+    if (this.#deadlineAt <= at) return;
     this.#deadlineAt = at;
-    this.#deadline = this.#clock.setTimeout(() => {
-      this.#deadline = undefined;
+    if (this.#timerAt <= at) return;
+    this.#clock.clear(this.#lazyTimer);
+    this.#arm(at, ms);
+  }
+
+  /**
+   * A flush does not clear the timer: on a busy link, that would cost a timer for each batch. A timer
+   * that comes before the deadline is armed again.
+   */
+  #arm(at: number, ms: number): void {
+    this.#timerAt = at;
+    this.#lazyTimer = this.#clock.setTimeout(() => {
+      this.#timerAt = NEVER;
+      if (this.#deadlineAt === NEVER) return;
+      const left = this.#deadlineAt - this.#clock.now();
+      if (left > 0) {
+        this.#arm(this.#deadlineAt, left);
+        return;
+      }
       this.lateBatches++;
       this.flush();
     }, ms);
@@ -227,10 +245,7 @@ export class Link {
 
   /** Lets the owner post what has waited for this batch. */
   #gather(): void {
-    if (this.#deadline !== undefined) {
-      this.#clock.clear(this.#deadline);
-      this.#deadline = undefined;
-    }
+    this.#deadlineAt = NEVER;
     if (this.#owner.beforeFlush === undefined) return;
     this.#gathering = true;
     try {
@@ -423,7 +438,7 @@ export class Link {
     if (this.closed) return;
     this.closed = true;
     this.#clock.clear(this.#timer);
-    this.#clock.clear(this.#deadline);
+    this.#clock.clear(this.#lazyTimer);
     this.writer.discard();
     this.#owner.closed(code, reason);
   }

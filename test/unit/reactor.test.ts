@@ -3,7 +3,7 @@ import { closeSync, writeSync } from "node:fs";
 import { setImmediate as immediate } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { HelperWaiter } from "../../shared/reactor/helper.ts";
-import { dataPathStatus, prepareReactor, reactor } from "../../shared/reactor/index.ts";
+import { dataPathStatus, prepareReactor, reactor, soon } from "../../shared/reactor/index.ts";
 import { openEpoll, Reactor, type Watch } from "../../shared/reactor/reactor.ts";
 import * as sys from "../../shared/reactor/sys.ts";
 import { NODE, run } from "../support/process.ts";
@@ -126,6 +126,33 @@ describe("in libuv's place", () => {
     await new Promise((resolve) => setTimeout(resolve, 1));
     const { readFile } = await import("node:fs/promises");
     expect((await readFile("/proc/self/stat", "utf8")).length).toBeGreaterThan(0);
+  });
+
+  it("soon runs in the next turn, whoever asks for it, and costs no turn without a wait", async () => {
+    await prepareReactor();
+    const it = reactor()!;
+    const { fd, ring, hush } = bell();
+    const rung: (() => void)[] = [];
+    const watch = it.watch(fd, sys.EPOLLIN, () => {
+      hush();
+      for (const told of rung.splice(0)) soon(told);
+    });
+    const once = () =>
+      new Promise<void>((resolve) => {
+        rung.push(resolve);
+        ring();
+      });
+    await once();
+    const before = it.turn;
+    // Each round: one turn for the descriptor.
+    for (let i = 0; i < 50; i++) await once();
+    expect(it.turn - before).toBeLessThan(75);
+    // From a timer, behind which the thread would wait.
+    await new Promise<void>((resolve) => setTimeout(() => soon(resolve), 1));
+    // The last watch ends before its turn.
+    const last = new Promise<void>((resolve) => soon(resolve));
+    watch.close();
+    await last;
   });
 
   it("measures its turns", async () => {
