@@ -61,10 +61,14 @@ export class TestClock implements Clock {
     this.#ms = end;
   }
 
-  /** Runs the timers that were set for `ms`, and time stands still. Returns whether there were any. */
+  /** Runs the timers that were set for at most `ms`, at their time. Returns whether there were any. */
   hurry(ms: number): boolean {
-    const timers = [...this.#timers].filter((timer) => timer.ms === ms);
-    for (const timer of timers) if (this.#timers.delete(timer)) timer.run();
+    const timers = [...this.#timers].filter((timer) => timer.ms <= ms);
+    for (const timer of timers) {
+      if (!this.#timers.delete(timer)) continue;
+      this.#ms = Math.max(this.#ms, timer.due);
+      timer.run();
+    }
     return timers.length > 0;
   }
 
