@@ -61,13 +61,18 @@ export class TestClock implements Clock {
     this.#ms = end;
   }
 
-  /** Runs the timers that were set for at most `ms`, at their time. Returns whether there were any. */
+  /**
+   * Runs the timers that were set for at most `ms`, each at its time. Afterwards it is as early as
+   * before. Returns whether there were any.
+   */
   hurry(ms: number): boolean {
     const timers = [...this.#timers].filter((timer) => timer.ms <= ms);
     for (const timer of timers) {
       if (!this.#timers.delete(timer)) continue;
-      this.#ms = Math.max(this.#ms, timer.due);
+      const now = this.#ms;
+      this.#ms = Math.max(now, timer.due);
       timer.run();
+      this.#ms = now;
     }
     return timers.length > 0;
   }

@@ -215,7 +215,8 @@ test("a guest that takes nothing: 10 s, then its packets go; 60 s, then its carr
   expect(host.takeFaults()).toEqual(["RX_STALLED"]);
   guest.postRx(32);
   expect(netback.snapshot()).toMatchObject({ stalled: false });
-  expect(guest.received().length).toBe(10);
+  // The others are older than a second by now.
+  expect(guest.received().length).toBe(1);
   expect(netback.deliver(frameOf(pattern(60)))).toBeUndefined();
 });
 
