@@ -2,6 +2,7 @@
 import { AdminStatus } from "../../shared/ena/admin.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { FaultSeverity } from "../../shared/wire/protocol.ts";
+import { Kept } from "../kept.ts";
 import type { NicHost } from "../nic.ts";
 import { EnaCounters } from "./counters.ts";
 import type { EnaOptions } from "./options.ts";
@@ -46,18 +47,9 @@ export class AdminRefusal extends Error {
   }
 }
 
-/** Transmit completions that wait for the next message to the driver, over all queues. */
-export interface KeptCompletions {
-  packets: number;
-  /** Bytes that the driver had pushed for these packets. */
-  bytes: number;
-  /** True if the driver may be waiting for one of them. */
-  urgent: boolean;
-}
-
 export class EnaContext {
   readonly host: NicHost;
-  readonly kept: KeptCompletions = { packets: 0, bytes: 0, urgent: false };
+  readonly kept: Kept;
   /** Log of lines that the driver can cause at will. Each kind is written at most once a second. */
   readonly lines: LogLimit;
   readonly counters = new EnaCounters();
@@ -76,6 +68,7 @@ export class EnaContext {
 
   constructor(host: NicHost, options: EnaOptions) {
     this.host = host;
+    this.kept = new Kept(host);
     this.lines = new LogLimit(host.log, host.clock.now);
     this.llq = options.llq ?? true;
     this.readless = options.readless ?? true;

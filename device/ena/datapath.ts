@@ -15,7 +15,6 @@ import { verifyL3 } from "../../shared/net/checksum.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
-import { Limits } from "../../shared/wire/protocol.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
 import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -24,12 +23,6 @@ import type { Vectors } from "./notify.ts";
 import type { Rss } from "./rss.ts";
 import type { RxQueue } from "./rx.ts";
 import type { TxQueue } from "./tx.ts";
-
-/**
- * Most transmit completions that wait for company. A driver's source may have as few as 256 buffers
- * (the slots of a TAP).
- */
-const MOST_KEPT = 64;
 
 export class Datapath implements Port, TurnOwner {
   readonly name: string;
@@ -139,21 +132,15 @@ export class Datapath implements Port, TurnOwner {
     }
   }
 
-  /**
-   * Returns the time (ms) for which completions of the queue may wait. It is 0 as soon as the driver
-   * could run short of entries, of its budget of pushes, or of buffers above its rings.
-   */
+  /** Returns the time (ms) for which completions of the queue may wait: 0 if a driver may wait too. */
   #mayWaitMs(cq: CompletionQueue): number {
-    const { kept, host } = this.#context;
-    if (kept.urgent || kept.packets >= MOST_KEPT || cq.ring.staged > cq.ring.depth / 4) return 0;
-    if (
-      host.memory.pushes.bytes + kept.bytes >
-      Math.min(host.pushBytes / 4, host.pushBytes - Limits.PUSH_BYTES_MIN)
-    )
-      return 0;
+    const { staged, depth } = cq.ring;
     const tx = this.tx[cq.index];
-    if (tx !== undefined && tx.occupied > tx.ring.depth / 4) return 0;
-    return this.#vectors.delayMs(cq);
+    const mayWait =
+      tx === undefined
+        ? this.#context.kept.mayWait(staged, depth)
+        : this.#context.kept.mayWait(tx.occupied, tx.ring.depth);
+    return mayWait ? this.#vectors.delayMs(cq) : 0;
   }
 
   /** Posts all staged completions, then one interrupt for each vector. */
@@ -170,18 +157,11 @@ export class Datapath implements Port, TurnOwner {
     if (!any) return;
     vectors.postDue();
     for (let i = 0; i < this.tx.length; i++) this.tx[i]?.completionsSent();
-    this.#forgetKept();
+    this.#context.kept.clear();
   }
 
   #settle(): void {
     for (let i = 0; i < this.tx.length; i++) this.tx[i]?.settle();
-  }
-
-  #forgetKept(): void {
-    const { kept } = this.#context;
-    kept.packets = 0;
-    kept.bytes = 0;
-    kept.urgent = false;
   }
 
   /** Resets: removes every queue and abandons packets under way. */
@@ -191,7 +171,7 @@ export class Datapath implements Port, TurnOwner {
     this.tx.length = 0;
     this.rx.length = 0;
     this.cqs.length = 0;
-    this.#forgetKept();
+    this.#context.kept.clear();
     this.rxChanged();
   }
 

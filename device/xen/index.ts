@@ -91,7 +91,9 @@ export class XenGuest implements Nic {
     this.#netback.batchEnd();
     this.guest.grants.flushUses();
   }
-  beforeFlush(): void {}
+  beforeFlush(): void {
+    this.#netback.beforeFlush();
+  }
   writableAgain(): void {
     this.#machine.settle();
     this.#netback.writableAgain();

@@ -22,7 +22,7 @@ import type { Mbuf } from "../net/mbuf.ts";
 import { BUS_DMA_NOWAIT, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
 import type { FrontRing } from "./memory.ts";
-import { publishRx } from "./notify.ts";
+import { publishRxIfDue } from "./notify.ts";
 import { dmaCallback, getMapGref, getRxMap, loadFailed, repoolRxMap, unpoolRxMap } from "./pool.ts";
 import type { Rxq } from "./rings.ts";
 import { offerToStack, RxExtras } from "./rx-offload.ts";
@@ -43,7 +43,7 @@ const packet = {
 };
 const extras = new RxExtras();
 
-/** xn_alloc_rx_buffers: posts a page for every free slot. */
+/** xn_alloc_rx_buffers: posts a page for every free slot. The requests may wait to be published. */
 export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   const { ring } = rxq;
   if (!info.carrier || ring === undefined) return;
@@ -63,7 +63,7 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
     return;
   }
   rxq.short = false;
-  publishRx(info, rxq);
+  publishRxIfDue(info, rxq);
 }
 
 /** Posts the page of `m`, or frees `m` and returns false when its load fails. */

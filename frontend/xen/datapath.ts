@@ -7,7 +7,7 @@
 import { rxeof } from "./datapath-rx.ts";
 import { txeof } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
-import { flush } from "./notify.ts";
+import { publishRxIfDue } from "./notify.ts";
 import type { Rxq, Txq } from "./rings.ts";
 
 /**
@@ -19,11 +19,13 @@ export function interrupt(info: NetfrontInfo, rxq: Rxq, txq: Txq): boolean {
   const sent = txeof(info, txq);
   if (received) info.ifnet.inputDone();
   if (sent) info.gate.ready();
-  if (received || sent) flush(info);
   return received || sent;
 }
 
-/** Handles the responses that came in this batch, with or without an event. */
+/**
+ * Handles the responses that came in this batch, with or without an event, and publishes the receive
+ * requests for which the backend has begun to wait.
+ */
 export function poll(info: NetfrontInfo): void {
   if (!info.carrier) return;
   const { rxqs, txqs } = info;
@@ -33,5 +35,6 @@ export function poll(info: NetfrontInfo): void {
     // A negative count is work too: the interrupt reports the violation.
     const waits = (rxq.ring?.unconsumed() ?? 0) !== 0 || (txq.ring?.unconsumed() ?? 0) !== 0;
     if (waits) interrupt(info, rxq, txq);
+    else publishRxIfDue(info, rxq);
   }
 }

@@ -27,7 +27,7 @@ import {
   tryResume,
   up,
 } from "./lifecycle.ts";
-import { flush } from "./notify.ts";
+import { flush, postWaiting } from "./notify.ts";
 
 export class XenDriver implements Driver {
   /** State of the driver, for tests and inspection. */
@@ -89,7 +89,9 @@ export class XenDriver implements Driver {
     this.#refill();
   }
 
-  beforeFlush(): void {}
+  beforeFlush(): void {
+    postWaiting(this.info);
+  }
 
   tick(): void {
     const { info } = this;
@@ -124,6 +126,7 @@ export class XenDriver implements Driver {
 
   tellState(state: LinkState): void {
     const { info } = this;
+    postWaiting(info);
     info.grants.post();
     info.grants.tellState(state);
     // The rings have no meaning until the backend has connected to them.

@@ -54,6 +54,8 @@ export class FrontRing {
   /** The shared words as this end wrote them last. */
   #reqProd: Index32;
   #rspEvent: Index32;
+  /** True while #rspEvent is not posted yet. */
+  #isEventDue = false;
   #ended = false;
 
   /**
@@ -115,6 +117,11 @@ export class FrontRing {
     return distance(this.rspCons, this.reqProdPvt);
   }
 
+  /** True if the backend has asked for an event with one of the unpublished requests. */
+  get isAwaited(): boolean {
+    return needNotify(this.#reqProd, this.reqProdPvt, sring.reqEvent(this.view, 0));
+  }
+
   get unpublished(): number {
     return distance(this.#reqProd, this.reqProdPvt);
   }
@@ -167,11 +174,17 @@ export class FrontRing {
     return n > distance(this.rspCons, this.#reqProd) ? -1 : n;
   }
 
-  /** Asks the backend for an event with the response at `index`. */
+  /** Asks the backend for an event with the response at `index`. `postEvent` posts the question. */
   arm(index: Index32): void {
     if (this.#rspEvent === index) return;
     this.#rspEvent = index;
     sring.setWord(this.view, 0, RingWord.RSP_EVENT, index);
+    this.#isEventDue = true;
+  }
+
+  postEvent(): void {
+    if (!this.#isEventDue) return;
+    this.#isEventDue = false;
     this.memory.publish(RingWord.RSP_EVENT, 4, RecordType.XEN_RING_INDEX);
   }
 

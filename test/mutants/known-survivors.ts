@@ -574,15 +574,6 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
       "No peer can cause it: a slot is claimed only after its buffer and its map were taken out.",
   },
   {
-    file: "frontend/xen/datapath.ts",
-    inFunction: "interrupt",
-    line: "if (received || sent) flush(info);",
-    was: "received || sent",
-    becomes: "true",
-    equivalent: true,
-    reason: "Without work nothing was posted, so the flush costs time and sends nothing.",
-  },
-  {
     file: "frontend/netmap/shared-port.ts",
     inFunction: "schedule",
     line: "this.#isScheduled = true;",

@@ -122,6 +122,11 @@ export class FakeGuest {
       this.onFatal?.();
     };
     this.netback = new Netback({ host, grants, events, domid: GUEST, maxFrameBytes, fatal });
+    // Most tests are not about what waits: the deadline is now.
+    host.onLazy = () => {
+      this.netback.beforeFlush();
+      host.flushes++;
+    };
   }
 
   /** A guest whose interface is connected. */

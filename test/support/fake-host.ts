@@ -259,8 +259,11 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
   /** Deadlines of lazy posts (ms), in order. */
   readonly deadlines: number[] = [];
   pushBytes: number = Limits.PUSH_BYTES;
+  /** Called with each deadline. */
+  onLazy: (() => void) | undefined;
   scheduleLazy(ms: number): void {
     this.deadlines.push(ms);
+    this.onLazy?.();
   }
 
   readonly interrupts: number[] = [];

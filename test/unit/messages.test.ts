@@ -6,9 +6,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { NicCouple } from "../support/nic-couple.ts";
 import { frame } from "../support/nic-frames.ts";
-import { NICS as ALL, EnaPair, LAZY_MS, type NicOptions } from "../support/pair.ts";
-
-const NICS = ALL.filter(({ kind }) => kind === "ena");
+import { EnaPair, LAZY_MS, NICS, type NicOptions } from "../support/pair.ts";
 
 describe.each(NICS)("$kind", ({ make }) => {
   let couple: NicCouple;

@@ -712,11 +712,15 @@ describe("the front half of a ring", () => {
     const { made, writes, words } = ring(TX_SLOT_SIZE);
     writes();
     made.arm(index32(1));
+    made.postEvent();
     expect(writes()).toEqual([]);
     made.arm(index32(5));
+    expect(writes()).toEqual([]);
+    made.postEvent();
     expect(writes()).toEqual([[RingWord.RSP_EVENT, 4, RecordType.XEN_RING_INDEX]]);
     expect(words()[3]).toBe(5);
     made.arm(index32(5));
+    made.postEvent();
     expect(writes()).toEqual([]);
   });
 

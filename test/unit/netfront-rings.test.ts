@@ -12,7 +12,7 @@ import { RX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
-import { XenPair } from "../support/pair.ts";
+import { LAZY_MS, XenPair } from "../support/pair.ts";
 import { freeIds, violations } from "../support/xen-invariants.ts";
 
 afterEach(() => {
@@ -131,6 +131,7 @@ test.each([
     pair.pumpDown();
     for (let i = 0; i < out; i++) pair.send(frame(100, i));
     await Promise.resolve();
+    pair.clock.hurry(LAZY_MS);
     pair.pumpUp();
     expect(ring.inFlight).toBe(out);
     expect(armed()).toBe(answered + Math.floor(out / 2) + 1);

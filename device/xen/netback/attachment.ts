@@ -116,6 +116,25 @@ export class Attachment {
   }
 
   /**
+   * True if the guest may be waiting for something: received frames, answers of the control ring, a
+   * request for receive slots, or responses that a sender needs.
+   */
+  get isUrgent(): boolean {
+    for (let i = 0; i < this.tx.length; i++) {
+      const { ring } = this.rx[i]!;
+      if (ring.staged > 0 || ring.posted || this.tx[i]!.isUrgent) return true;
+    }
+    const control = this.control?.ring;
+    return control !== undefined && (control.staged > 0 || control.posted);
+  }
+
+  /** True if responses of a transmit ring wait for company. */
+  get keepsResponses(): boolean {
+    for (let i = 0; i < this.tx.length; i++) if (this.tx[i]!.ring.staged > 0) return true;
+    return false;
+  }
+
+  /**
    * Publishes each ring's staged responses, then notifies the frontend where it asked for that.
    * Returns whether anything was sent.
    */
@@ -125,6 +144,7 @@ export class Attachment {
       const pair = this.#pairs[i]!;
       const tx = this.tx[i]!.ring;
       const rx = this.rx[i]!.ring;
+      if (tx.staged > 0) this.tx[i]!.beforeResponses();
       if (tx.publish()) pair.tx.notify = true;
       if (rx.publish()) pair.rx.notify = true;
       if (tx.takePosted()) posted = true;
@@ -135,6 +155,7 @@ export class Attachment {
       if (ring.publish()) this.#controlChannel!.notify = true;
       if (ring.takePosted()) posted = true;
     }
+    this.#vif.kept.clear();
     for (let i = 0; i < this.#channels.length; i++) this.#channels[i]!.send();
     return posted;
   }

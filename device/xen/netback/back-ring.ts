@@ -137,6 +137,16 @@ export class BackRing {
     return this.#at(index);
   }
 
+  /** Number of responses that the guest was not shown yet. */
+  get staged(): number {
+    return distance(this.#published, this.#rspProdPvt);
+  }
+
+  /** Number of slots that the guest can't use again yet, by its own unchecked index. */
+  get occupied(): number {
+    return distance(this.#published, this.reqProd);
+  }
+
   /**
    * RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: publishes the responses written since the last call.
    * Returns true when the guest asked for an event.
@@ -170,7 +180,11 @@ export class BackRing {
     this.#writeWord(RingWord.REQ_EVENT, event);
   }
 
-  /** Whether anything was posted to the guest since the last call. */
+  /** Whether anything was posted to the guest since the last `takePosted`. */
+  get posted(): boolean {
+    return this.#posted;
+  }
+
   takePosted(): boolean {
     const posted = this.#posted;
     this.#posted = false;

@@ -9,6 +9,10 @@
  *   connect ──► CONNECTED ── disconnect ──► CLOSED
  *                  '── fatal ──► DISABLED, until it connects     entered once, no work after (XSA-374)
  *
+ *   a batch is about to be sent -> publish
+ *
+ * Publishing may keep transmit responses for the next batch: see kept.ts.
+ *
  * The order on the wire is: use counts, bytes, responses, index, events. Netback polls the rings
  * after every batch, with or without an event, because requests may cross with the index that asks
  * for an event.
@@ -23,6 +27,7 @@ import type { LinkState } from "../../../shared/wire/link-state.ts";
 import { FaultSeverity } from "../../../shared/wire/protocol.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
+import { Kept } from "../../kept.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
 import { Turn, type TurnOwner } from "../../turn.ts";
 import type { VifDevice } from "../xenbus-backend.ts";
@@ -37,6 +42,9 @@ const BROADCAST_LOW = -1;
 /** Maximum delay (ms) of the timer. When the timer expires, the clock is read again. */
 const MAX_TIMER_MS = 60_000;
 
+/** Time (ms) for which transmit responses wait for company, at most. */
+const RESPONSE_MS = 10;
+
 const NO_QUEUES: readonly TxQueue[] = [];
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
@@ -47,6 +55,7 @@ export class Netback implements Port, TurnOwner, VifDevice {
   readonly port: SwitchPort;
   readonly multicast = new MulticastList();
   readonly #turn: Turn;
+  readonly kept: Kept;
   readonly faults = new Map<string, number>();
   offloads: PortOffloads = NO_OFFLOADS;
   maxFrameBytes: number;
@@ -69,6 +78,7 @@ export class Netback implements Port, TurnOwner, VifDevice {
     this.name = context.host.config.name;
     this.maxFrameBytes = context.maxFrameBytes;
     this.port = context.host.plug(this);
+    this.kept = new Kept(context.host);
     this.#turn = new Turn(this, this.port, context.host);
   }
 
@@ -127,6 +137,7 @@ export class Netback implements Port, TurnOwner, VifDevice {
     this.maxFrameBytes = this.context.maxFrameBytes;
     this.context.host.clock.clear(this.#timer);
     this.#timerAt = Number.POSITIVE_INFINITY;
+    if (!this.#disabled && attached.publish()) this.context.host.scheduleFlush();
     attached.close();
     // Drops pushed bytes of packets that will not be sent, and pending reads.
     this.context.host.memory.abandon();
@@ -221,12 +232,25 @@ export class Netback implements Port, TurnOwner, VifDevice {
     return room;
   }
 
-  /** Sends use counts, then staged responses, then events. */
+  /**
+   * Ends a burst: sends use counts, then staged responses, then events. Responses that no sender waits
+   * for are kept for the next message to the guest.
+   */
   flush(): void {
     const attached = this.#attached;
     if (attached === undefined) return;
+    const { grants, host } = this.context;
+    grants.flushUses();
+    if (attached.isUrgent) {
+      attached.publish();
+      host.scheduleFlush();
+    } else if (attached.keepsResponses) host.scheduleLazy(RESPONSE_MS);
+  }
+
+  /** Called before a batch is sent: it takes the kept responses along. */
+  beforeFlush(): void {
     this.context.grants.flushUses();
-    if (attached.publish()) this.context.host.scheduleFlush();
+    this.#attached?.publish();
   }
 
   /** Returns whether the guest accepts the destination address of this frame. */

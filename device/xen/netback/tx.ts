@@ -48,6 +48,8 @@ export class TxQueue {
   /** 1 for each piece whose grant is pinned. */
   readonly #pins = new Uint8Array(FATAL_SLOTS);
   #pinned = false;
+  /** True if the current packet had to wait. */
+  #waited = false;
   #stage: Stage = Stage.IDLE;
   /** Fault code of the current packet if it is lost, else "". `#status` goes into its responses. */
   #lost = "";
@@ -72,6 +74,17 @@ export class TxQueue {
     return this.#stage === Stage.CREDIT;
   }
 
+  /** True if the guest may be waiting for a response. */
+  get isUrgent(): boolean {
+    const { ring } = this;
+    return ring.staged > 0 && !this.#vif.kept.mayWait(ring.occupied, ring.size);
+  }
+
+  /** Called before responses are sent. Asks for an event at the next request, if there is none. */
+  beforeResponses(): void {
+    if (this.#stage === Stage.IDLE && this.ring.look() === 0) this.ring.arm(1);
+  }
+
   /**
    * Processes up to `budget` packets, fewer when the ring is empty or a packet waits. Returns the
    * work done, in packets, which may exceed `budget`.
@@ -89,6 +102,7 @@ export class TxQueue {
       if (!this.credit.take(this.#packet.total)) {
         if (this.#stage === Stage.IDLE) this.#counts.creditWaits++;
         this.#stage = Stage.CREDIT;
+        this.#hasToWait();
         return false;
       }
       this.#stage = Stage.READY;
@@ -110,10 +124,7 @@ export class TxQueue {
       this.#fatal("TX_REQ_PROD", "more requests than slots");
       return false;
     }
-    if (available === 0) {
-      ring.arm(1);
-      return false;
-    }
+    if (available === 0) return false;
     if (!packet.read(ring, available)) {
       this.#fatal(packet.fatal, `a packet of ${packet.slots} slots and ${packet.extras} extra`);
       return false;
@@ -189,6 +200,7 @@ export class TxQueue {
       frame.queue = this.index;
       if (port.input(frame) === Verdict.HELD) {
         this.#stage = Stage.HELD;
+        this.#hasToWait();
         frame.keep();
         this.#pin();
         return false;
@@ -201,6 +213,12 @@ export class TxQueue {
     this.#answer();
     this.#stage = Stage.IDLE;
     return true;
+  }
+
+  /** The packet waits, and perhaps its sender does: until its response, none may be kept. */
+  #hasToWait(): void {
+    this.#waited = true;
+    this.#vif.kept.urgent = true;
   }
 
   /** Called when the switch has room again. */
@@ -218,6 +236,7 @@ export class TxQueue {
 
   #startReading(): void {
     this.#stage = Stage.READING;
+    this.#hasToWait();
     this.#counts.reads++;
     this.#pin();
     // The use counts must reach the guest before the reads that they cover.
@@ -284,6 +303,7 @@ export class TxQueue {
     let end = 0;
     for (let i = 0; i < slots; i++) {
       if (sizes[i] === 0) continue;
+      this.#vif.kept.bytes += sizes[i]!;
       const at = grantPush(packet.address(i));
       // One push may have brought the bytes of several slots.
       if (at >= end || at < from) {
@@ -300,6 +320,10 @@ export class TxQueue {
   #answer(): void {
     const { ring } = this;
     const { ids, extras, slots } = this.#packet;
+    const { kept } = this.#vif;
+    kept.packets++;
+    if (this.#waited) kept.urgent = true;
+    this.#waited = false;
     txResponse.write(ring.view, ring.respond(), ids[0]!, this.#status);
     for (let i = 0; i < extras; i++) {
       txResponse.write(ring.view, ring.respond(), 0, NetifStatus.NULL);
