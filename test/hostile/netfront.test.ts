@@ -13,7 +13,7 @@ import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { holds } from "../support/counts.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
-import { XenPair } from "../support/pair.ts";
+import { LAZY_MS, XenPair } from "../support/pair.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { sameBytes } from "../support/same.ts";
 import { referencesInUse, rxMaps, txMaps, violations } from "../support/xen-invariants.ts";
@@ -77,6 +77,8 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
       (pair) => {
         pair.send(frame(100));
         pair.driver.batchApplied();
+        pair.pump();
+        pair.clock.hurry(LAZY_MS);
         pair.pump();
         pair.send(frame(100));
         pair.driver.batchApplied();
