@@ -40,7 +40,11 @@ export class AdminRefusal extends Error {
     message: string,
     status: AdminStatus = AdminStatus.ILLEGAL_PARAMETER,
   ) {
+    // A driver can cause refusals at will, and a stack trace costs more than the whole command.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(message);
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = "AdminRefusal";
     this.code = code;
     this.status = status;

@@ -24,12 +24,16 @@ import {
 import { featureCommand } from "../../shared/ena/features.ts";
 import { getStats } from "../../shared/ena/stats.ts";
 import { type BusAddress, RecordType } from "../../shared/wire/records.ts";
+import { TurnCredit } from "../turn-credit.ts";
 import { AdminRefusal, type EnaContext } from "./context.ts";
 import type { Features, Pending } from "./features.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { CompletionRing, DescriptorRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
 import type { Queues } from "./queues.ts";
+
+/** Commands of one batch. Drivers wait for each command, and rarely have more than one. */
+const COMMANDS_A_BATCH = 256;
 
 export class AdminQueue {
   readonly #context: EnaContext;
@@ -41,6 +45,7 @@ export class AdminQueue {
   rings: { readonly commands: DescriptorRing; readonly completions: CompletionRing } | undefined;
   /** Commands that wait for bytes, each as its whole ring entry, by command id. */
   readonly waiting = new Map<number, DataView>();
+  readonly #work = new TurnCredit(COMMANDS_A_BATCH, () => this.#run());
 
   constructor(
     context: EnaContext,
@@ -92,7 +97,12 @@ export class AdminQueue {
     this.#run();
   }
 
+  batchEnd(): void {
+    this.#work.refill();
+  }
+
   reset(): void {
+    // Commands that waited for the next turn are gone with their ring.
     this.rings?.commands.close();
     this.rings = undefined;
     this.waiting.clear();
@@ -102,6 +112,7 @@ export class AdminQueue {
     const ring = this.rings?.commands;
     if (ring === undefined) return;
     while (ring.readable > 0 && !this.#lifecycle.fatal) {
+      if (!this.#work.take()) return;
       // The driver may reuse the entry as soon as it is consumed, so this works on a copy.
       const view = new DataView(new ArrayBuffer(AQ_ENTRY_SIZE));
       const at = ring.at(0);

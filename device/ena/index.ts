@@ -74,6 +74,8 @@ export class EnaNic implements Nic {
   }
 
   batchEnd(): void {
+    this.#lifecycle.batchEnd();
+    this.#admin.batchEnd();
     this.#datapath.turn.run();
   }
 

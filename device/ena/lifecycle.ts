@@ -8,15 +8,30 @@
  * RESET_IN_PROGRESS stays until the driver writes 0, because the driver waits until it has seen it.
  */
 
-import { nameOf } from "../../shared/bytes/names.ts";
 import { DevCtl, DevSts, devCtlReg, ResetReason } from "../../shared/ena/registers.ts";
+import type { Logger } from "../../shared/log.ts";
 import { FaultSeverity } from "../../shared/wire/protocol.ts";
+import { TurnCredit } from "../turn-credit.ts";
 import type { EnaContext } from "./context.ts";
+
+/** Names of the reset reasons, by number. */
+const REASONS: readonly string[] = Object.entries(ResetReason).reduce<string[]>(
+  (names, [name, reason]) => Object.assign(names, { [reason]: name }),
+  [],
+);
+/** Resets that are done in one batch. A driver waits for each of them. */
+const RESETS_A_BATCH = 64;
 
 export class Lifecycle {
   readonly #context: EnaContext;
   /** Drops every queue and all configuration. */
   readonly #dropAll: () => void;
+  readonly #lines: Logger;
+  readonly #finished: Logger;
+  readonly #credit = new TurnCredit(RESETS_A_BATCH, () => this.#doDeferred());
+  /** DEV_CTL of a reset that waits for the next turn. */
+  #deferred: number | undefined;
+  #closed = false;
   #isFirst = true;
   resetting = false;
   /** True after a device fault. Admin and event queues stop until a reset. */
@@ -28,6 +43,8 @@ export class Lifecycle {
   constructor(context: EnaContext, dropAll: () => void) {
     this.#context = context;
     this.#dropAll = dropAll;
+    this.#lines = context.lines.of("reset");
+    this.#finished = context.lines.of("reset finished");
   }
 
   get status(): number {
@@ -40,8 +57,13 @@ export class Lifecycle {
     return !this.resetting && !this.fatal;
   }
 
+  batchEnd(): void {
+    this.#credit.refill();
+  }
+
   /** Ends the function. Its queues stop as after a device fault, and no reset follows. */
   close(): void {
+    this.#closed = true;
     this.fatal = true;
   }
 
@@ -53,9 +75,15 @@ export class Lifecycle {
 
   devCtl(value: number): void {
     if ((value & DevCtl.DEV_RESET) !== 0) {
-      this.#reset(devCtlReg.reason(value));
+      if (this.#credit.take()) this.#reset(devCtlReg.reason(value));
+      else {
+        // The reset is done in the next turn. Until then the device is in reset, and deaf.
+        this.#deferred = value;
+        this.resetting = true;
+      }
       return;
     }
+    if (this.#deferred !== undefined) return;
     if (value !== 0) {
       this.#context.note(
         "DEV_CTL_UNSUPPORTED",
@@ -65,20 +93,26 @@ export class Lifecycle {
     }
     if (!this.resetting) return;
     this.resetting = false;
-    this.#context.lines.of("reset finished").debug({}, "ena: reset finished");
+    this.#finished.debug({}, "ena: reset finished");
+  }
+
+  #doDeferred(): void {
+    const value = this.#deferred;
+    this.#deferred = undefined;
+    if (value !== undefined && !this.#closed) this.devCtl(value);
   }
 
   #reset(reason: number): void {
     this.#context.generation++;
     this.#context.counters.resets++;
-    this.lastReason = nameOf(ResetReason, reason);
+    this.lastReason = REASONS[reason] ?? `?${reason}`;
     this.resets.set(this.lastReason, (this.resets.get(this.lastReason) ?? 0) + 1);
     this.resetting = true;
     this.fatal = false;
     const fields = { reason: this.lastReason };
     // Every driver begins with a reset, so only later resets are logged.
     if (this.#isFirst) this.#context.lines.of("first reset").debug(fields, "ena: reset");
-    else this.#context.lines.of("reset").info(fields, "ena: reset");
+    else this.#lines.info(fields, "ena: reset");
     this.#isFirst = false;
     this.#dropAll();
   }

@@ -116,9 +116,11 @@ export class Registers implements PciCalls {
   mmioRead(bar: number, offset: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     if (bar !== BAR0) return bytes;
+    let value = 0;
     for (let i = 0; i < length; i++) {
-      const value = this.#read((offset + i) & ~3);
-      bytes[i] = value >>> (8 * ((offset + i) & 3));
+      const at = offset + i;
+      if (i === 0 || (at & 3) === 0) value = this.#read(at & ~3);
+      bytes[i] = value >>> (8 * (at & 3));
     }
     return bytes;
   }

@@ -18,6 +18,8 @@ export const DropReason = {
   STORM_MULTICAST: "storm_multicast",
   STORM_UNKNOWN: "storm_unknown",
   MALFORMED_OFFLOAD: "malformed_offload",
+  /** A super-frame of too many segments for its number of receivers. */
+  TOO_MANY_SEGMENTS: "too_many_segments",
   RX_OVERRUN: "rx_overrun",
   LINK_BACKLOG: "link_backlog",
   QUEUE_FULL: "queue_full",

@@ -2,7 +2,7 @@
 import { viewOf } from "../../shared/bytes/words.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
-import { FaultSeverity, GRANT_RECORD_BYTES, type WireError } from "../../shared/wire/protocol.ts";
+import { FaultSeverity, GRANT_RECORD_BYTES, WireError } from "../../shared/wire/protocol.ts";
 import {
   END_GRANT_RECORD_SIZE,
   GRANT_USE_RECORD_SIZE,
@@ -15,6 +15,7 @@ import { GrantTable } from "./grant-table.ts";
 import { dispatch } from "./hypercalls.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { shutdownPath } from "./toolstack.ts";
+import { DEFAULT_QUOTAS, TURN_WORK } from "./xenstore/index.ts";
 
 export class GuestDomain implements Domain, GuestCalls {
   readonly domid: number;
@@ -25,6 +26,8 @@ export class GuestDomain implements Domain, GuestCalls {
   readonly #useView = new DataView(this.#useRecord.buffer);
   #suspended: (() => void) | undefined;
   #released = false;
+  /** Requests of this batch to the store. None of them is answered before the batch ends. */
+  #asked = 0;
 
   /** Introduces itself to the machine. */
   constructor(machine: XenMachine, host: GuestHost) {
@@ -44,6 +47,7 @@ export class GuestDomain implements Domain, GuestCalls {
 
   // What the machine tells the guest.
 
+  readonly turnWork = TURN_WORK;
   upcall(port: number): void {
     this.#host.post("event", { port });
   }
@@ -81,7 +85,14 @@ export class GuestDomain implements Domain, GuestCalls {
     this.#machine.events.send(this.domid, port);
   }
   xenstore({ bytes }: Received<"xenstore">): void {
+    if (++this.#asked > DEFAULT_QUOTAS.outstanding) {
+      const text = `xenstore: more than ${DEFAULT_QUOTAS.outstanding} requests in one batch`;
+      throw new WireError("XENSTORE_OUTSTANDING", text);
+    }
     this.#machine.xenstore.request(this.domid, bytes);
+  }
+  batchEnd(): void {
+    this.#asked = 0;
   }
 
   /** Asks the guest to suspend. Calls `done` when it has. */

@@ -87,6 +87,7 @@ export class XenGuest implements Nic {
   }
 
   batchEnd(): void {
+    this.guest.batchEnd();
     this.#machine.settle();
     this.#netback.batchEnd();
     this.guest.grants.flushUses();

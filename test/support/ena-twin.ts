@@ -69,6 +69,7 @@ export class EnaTwin extends EnaGuest {
     this.askForReset(reason);
     this.setResponse();
     this.write32(Register.DEV_CTL, 0);
+    this.nic.batchEnd();
   }
 
   /**
@@ -85,6 +86,11 @@ export class EnaTwin extends EnaGuest {
 
   unmask(q: EnaQueue): void {
     this.write32(q.unmask, intrReg.pack(0, 0, 1));
+  }
+
+  override ringAdmin(): void {
+    super.ringAdmin();
+    this.nic.batchEnd();
   }
 
   override ring(q: EnaQueue): void {

@@ -41,6 +41,8 @@ export class StoreGuest extends XsVerbs<string> {
   readonly events: string[] = [];
   /** Whether the guest's link accepts more messages. */
   room = true;
+  /** Most work between two flushes. */
+  turnWork = Number.POSITIVE_INFINITY;
   /** The reason for which the store cut the guest off. */
   cutBy: string | undefined;
   #reply: string | undefined;
@@ -50,7 +52,11 @@ export class StoreGuest extends XsVerbs<string> {
     super();
     this.store = store;
     this.domid = domid;
+    const guest = this;
     store.introduce(domid, {
+      get turnWork() {
+        return guest.turnWork;
+      },
       deliver: (message) => this.#deliver(message),
       room: () => this.room,
       cut: (reason) => {

@@ -76,6 +76,25 @@ describe.each([
   });
 });
 
+test("attack-S2 commands beyond 256 in one batch are done in the next turn", async () => {
+  const { twin } = await rig();
+  // As one batch: the ring goes round, and the device reads each lap before the next.
+  const lap = (count: number): number => {
+    for (let i = 0; i < count; i++) {
+      twin.post(build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.BASIC }));
+    }
+    twin.write32(Register.AQ_DB, twin.aq.head);
+    return twin.takeCompletions().length;
+  };
+  twin.nic.batchEnd();
+  const done = Array.from({ length: 9 }, () => lap(32));
+  expect(done).toEqual([32, 32, 32, 32, 32, 32, 32, 32, 0]);
+  await twin.settle();
+  expect(twin.takeCompletions()).toHaveLength(32);
+  expect(lap(32)).toBe(32);
+  expect(twin.nic.snapshot().status).toBe("ready");
+});
+
 test("INTR_MASK holds completions' interrupt back, and gives it when it opens", async () => {
   const { host, twin } = await rig();
   twin.write32(Register.INTR_MASK, 1);

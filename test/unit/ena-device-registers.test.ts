@@ -171,6 +171,31 @@ describe("reset", () => {
     expect(log.infos.at(-1)).toBe("ena: reset (and 1 more like it)");
   });
 
+  test("attack-S2c resets beyond 64 in one batch are one reset in the next turn", async () => {
+    const host = new FakeHost();
+    const twin = new EnaTwin(createEnaNic(host), host);
+    const { counters } = twin.nic.snapshot();
+    const resets = (): number => twin.nic.snapshot().counters.resets - counters.resets;
+    const inReset = (): boolean => (twin.read32(Register.DEV_STS) & DevSts.RESET_IN_PROGRESS) !== 0;
+    for (let i = 0; i < 1000; i++) {
+      twin.askForReset(5);
+      twin.write32(Register.DEV_CTL, 0);
+    }
+    // The device takes nothing until that reset is done.
+    expect([resets(), inReset()]).toEqual([64, true]);
+    twin.nic.batchEnd();
+    await twin.settle();
+    expect([resets(), inReset()]).toEqual([65, true]);
+    twin.write32(Register.DEV_CTL, 0);
+    expect(inReset()).toBe(false);
+    await twin.attach();
+    expect(twin.nic.snapshot().status).toBe("ready");
+    for (let i = 0; i < 100; i++) twin.askForReset(5);
+    twin.nic.destroy();
+    await twin.settle();
+    expect(twin.nic.snapshot().counters.resets).toBeLessThan(200);
+  });
+
   test("attack-S11 a driver that sends its host information without end writes one log line a second", async () => {
     const host = new FakeHost();
     const log = new RecordingLog();

@@ -510,6 +510,28 @@ describe("offloads", () => {
     expect(port(n, 1)["out"]).toMatchObject({ offered: 1, frames: 1, checksummed: 1 });
   });
 
+  it("attack-S2 counts segments as work, and makes no more than 8192 of one super-frame", () => {
+    const n = net(9, { offloads: [ALL_OFFLOADS, ...new Array(8).fill(NO_OFFLOADS)] });
+    const { frame: f } = superFrame(10_240);
+    f.gsoSize = 20;
+    n.handles[0]!.input(f);
+    expect(n.ports[1]!.got).toHaveLength(512);
+    expect(n.handles[0]!.work).toBe((8 * 512) / 4);
+    f.gsoSize = 10;
+    n.handles[0]!.input(f);
+    f.gsoSize = 9;
+    n.handles[0]!.input(f);
+    expect(n.ports[1]!.got).toHaveLength(512 + 1024);
+    expect(port(n, 1).out).toMatchObject({
+      offered: 1537,
+      frames: 1536,
+      segmentedFrames: 2,
+      segments: 1536,
+      dropped: { too_many_segments: 1 },
+    });
+    expect(port(n, 0).in).toMatchObject({ frames: 3, flooded: 3, copies: 24 });
+  });
+
   it("measures a super-frame by its segments", () => {
     const n = net(2);
     const { frame: f } = superFrame();

@@ -11,6 +11,7 @@ import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts";
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
+import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { testDevice } from "../support/device-server.ts";
 import { grantRecords } from "../support/guest-grants.ts";
 import { BASE, RawEna } from "../support/raw-ena.ts";
@@ -324,6 +325,24 @@ describe("Xen", () => {
     const again = await RawXen.start(port, name());
     expect(again.domid).not.toBe(guest.domid);
     await again.raw.end();
+  });
+
+  test("attack-S2 20 requests to the store in one batch are answered; one more ends the connection", async () => {
+    const guest = await RawXen.start(port, name());
+    const requests = (count: number): unknown[] =>
+      Array.from({ length: count }, (_, i) => [
+        Op.XENSTORE,
+        Buffer.from(xsMessage(XsType.READ, 1000 + i, 0, xsStrings("domid"))),
+      ]);
+    guest.raw.batch(...requests(20));
+    expect(await guest.answer(1019)).toBe(String(guest.domid));
+    guest.raw.batch(...requests(20));
+    expect(await guest.answer(1019)).toBe(String(guest.domid));
+    guest.raw.batch(...requests(21));
+    expect(await endOf(guest.raw)).toEqual({
+      code: CloseCode.PROTOCOL,
+      reason: "xenstore: more than 20 requests in one batch",
+    });
   });
 
   test("page-P3 what is pushed before the backend is Connected is not kept: it is asked for", async () => {

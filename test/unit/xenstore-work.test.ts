@@ -1,7 +1,7 @@
 /** The store's work for a guest's requests: many changes at once, and guests that have to wait. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { DEBT_MAX, PAID_PER_MS, Xenstore } from "../../device/xen/xenstore/index.ts";
+import { DEBT_MAX, PAID_PER_MS, TURN_WORK, Xenstore } from "../../device/xen/xenstore/index.ts";
 import {
   type Change,
   emptyTree,
@@ -59,6 +59,23 @@ describe("requests that make or remove many nodes", () => {
     // The wait ends with the batch.
     store.flushWatches();
     expect(guest.takeReply()).not.toBe("held");
+  });
+
+  it("attack-S2 are served up to a share of a turn; the rest has the next, and others go on", () => {
+    const { store, clock, guests } = machineOf(2);
+    const [guest, neighbour] = guests;
+    guest!.turnWork = TURN_WORK;
+    let served = 0;
+    while (guest!.write(DEEP.slice(0, 401), `${served}`) === "OK\0" && guest!.rm("a") === "OK\0") {
+      expect(++served).toBeLessThan(4);
+    }
+    expect(neighbour!.write(DEEP, "1")).toBe("OK\0");
+    // It owes little, so time is not what it waits for.
+    expect(store.nextTick).toBe(clock.now);
+    store.flushWatches();
+    expect(guest!.takeReply()).toBe("OK\0");
+    expect(guest!.read("domid")).toBe("ENOENT");
+    expect(store.nextTick).toBeGreaterThan(clock.now);
   });
 
   it("cost the same in a transaction, and when they are refused or discarded", () => {

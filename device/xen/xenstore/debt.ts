@@ -29,14 +29,19 @@ export const EVENT_WORK = 2;
 export const CONFLICT_WORK = DEBT_MAX / 2;
 /** Units that a millisecond pays back: a twentieth of a processor. */
 export const PAID_PER_MS = 50;
+/** Work of a guest between two flushes, above which it waits for the next one, whatever it owes. */
+export const TURN_WORK = 10_000;
 
 export class Debt {
   #units = 0;
   /** Time (ms) for which `#units` was computed. */
   #at = 0;
+  /** Work of requests since the last flush. */
+  turn = 0;
 
   /** Adds the work of one request, less FREE_WORK. */
   add(work: number, now: number): void {
+    this.turn += work;
     if (work > FREE_WORK) this.charge(work - FREE_WORK, now);
   }
 

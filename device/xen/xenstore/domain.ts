@@ -14,6 +14,8 @@ export interface Outlet {
    * to their quotas. Without this function the link always accepts.
    */
   room?(): boolean;
+  /** Most work (units of debt.ts) between two flushes. Default: no limit but the debt. */
+  readonly turnWork?: number;
   /** Called when the guest has not read for too long. It receives nothing more: release it. */
   cut?(reason: WireError): void;
 }
@@ -53,8 +55,15 @@ export class Domain {
     this.outlet = outlet;
   }
 
-  /** Whether a message may go out now: the link accepts it and the debt is not too high. */
+  /**
+   * Whether a message may go out now: the link accepts it, the debt is not too high, and the domain
+   * has not had its share of this turn.
+   */
   hasRoom(): boolean {
-    return (this.outlet.room?.() ?? true) && this.debt.freeAt <= this.now();
+    return (this.outlet.room?.() ?? true) && !this.turnOver && this.debt.freeAt <= this.now();
+  }
+
+  get turnOver(): boolean {
+    return this.debt.turn >= (this.outlet.turnWork ?? Number.POSITIVE_INFINITY);
   }
 }

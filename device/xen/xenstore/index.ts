@@ -34,7 +34,7 @@ import { answer } from "./requests.ts";
 import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
-export { CONFLICT_WORK, DEBT_MAX, PAID_PER_MS } from "./debt.ts";
+export { CONFLICT_WORK, DEBT_MAX, PAID_PER_MS, TURN_WORK } from "./debt.ts";
 export type { Outlet } from "./domain.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
 export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
@@ -71,6 +71,8 @@ export class Xenstore {
     this.#time ??= this.#clock();
     return this.#time;
   };
+  /** The domains whose requests were served since the last flush. */
+  readonly #worked = new Set<Domain>();
   /** The domains with requests that wait. */
   readonly #holding = new Set<Domain>();
   #flushing = false;
@@ -105,6 +107,7 @@ export class Xenstore {
     notices.unwatchAll(domain);
     domain.held.length = 0;
     this.#holding.delete(domain);
+    this.#worked.delete(domain);
     this.#domains.delete(domid);
     this.#removeTraces(domid);
     notices.happened({ path: "@releaseDomain", exact: true, gone: undefined });
@@ -151,6 +154,8 @@ export class Xenstore {
     this.#time = undefined;
     try {
       const { store, notices } = this.#parts;
+      for (const { debt } of this.#worked) debt.turn = 0;
+      this.#worked.clear();
       store.expire();
       for (let round = 0; round < ROUNDS; round++) {
         const served = this.#serveHeld();
@@ -172,7 +177,10 @@ export class Xenstore {
     const now = this.#clock();
     let next = this.#parts.store.nextTick;
     for (const waiting of [this.#holding, this.#parts.notices.waiting]) {
-      for (const { debt } of waiting) if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
+      for (const { debt, turnOver } of waiting) {
+        if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
+        else if (turnOver) next = Math.min(next, now);
+      }
     }
     return next;
   }
@@ -227,6 +235,7 @@ export class Xenstore {
   }
 
   #serve(domain: Domain, message: XsMessage): void {
+    this.#worked.add(domain);
     const { type, reqId, txId } = message;
     let reply: Uint8Array;
     try {
