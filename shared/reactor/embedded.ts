@@ -12,7 +12,7 @@
  * put into its set yet, a closing handle, a timer.
  */
 import koffi from "koffi";
-import type { Waiter } from "./reactor.ts";
+import { newEvent, type Waiter } from "./reactor.ts";
 import * as sys from "./sys.ts";
 
 type Pointer = unknown;
@@ -82,10 +82,8 @@ export class EmbeddedWaiter implements Waiter {
     const isBusy = this.#timeout(this.#loop) === 0;
     this.#stop(this.#idle);
     if (!isBusy) throw new Error("libuv's loop does not know its idle handle");
-    // No watch has this serial, so that the event itself is ignored. It only ends the wait.
-    const event = new Uint8Array(128);
-    new Uint32Array(event.buffer)[0] = sys.EPOLLIN;
-    if (sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, backend, sys.addressOf(event)) !== 0) {
+    // The event itself is ignored. It only ends the wait.
+    if (sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, backend, newEvent(sys.EPOLLIN)) !== 0) {
       throw new Error(`libuv's descriptor can't be watched: errno ${sys.errno()}`);
     }
   }

@@ -6,9 +6,10 @@
  *   main: turn, without a wait ─► arm ─┐             ┌─► message ─► turn
  *   helper:                            └► epoll_wait ┘
  */
+import { readSync, writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { Waiter } from "./reactor.ts";
+import { newEvent, type Waiter } from "./reactor.ts";
 import * as sys from "./sys.ts";
 
 const WORKER = new URL(`./wait-worker${extname(import.meta.url)}`, import.meta.url);
@@ -28,13 +29,14 @@ export interface WaitWorkerData {
   readonly word: Int32Array<SharedArrayBuffer>;
 }
 
-const ONE = new Uint8Array(128);
-new BigUint64Array(ONE.buffer)[0] = 1n;
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 export class HelperWaiter implements Waiter {
   readonly #epoll: number;
   /** An eventfd in the epoll set that ends a wait of the helper. */
-  readonly #wake = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
+  readonly #wake = sys.eventfd(0, sys.O_CLOEXEC);
+  /** True when `stop` has written to the eventfd. */
+  #isAwake = false;
   /** Of the current helper. An earlier one may not have ended yet. */
   #word = new Int32Array(new SharedArrayBuffer(4));
   #worker: Worker | undefined;
@@ -44,14 +46,13 @@ export class HelperWaiter implements Waiter {
 
   constructor(epoll: number) {
     this.#epoll = epoll;
-    const event = new Uint8Array(128);
-    new Uint32Array(event.buffer)[0] = sys.EPOLLIN;
-    sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, this.#wake, sys.addressOf(event));
+    sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, this.#wake, newEvent(sys.EPOLLIN));
   }
 
   start(turn: () => void): void {
     this.#turn = turn;
-    sys.read(this.#wake, sys.addressOf(new Uint8Array(128)), 8);
+    if (this.#isAwake) readSync(this.#wake, new Uint8Array(8));
+    this.#isAwake = false;
     this.#word = new Int32Array(new SharedArrayBuffer(4));
     this.#set(Phase.WAITING);
     const workerData: WaitWorkerData = { epoll: this.#epoll, word: this.#word };
@@ -76,7 +77,8 @@ export class HelperWaiter implements Waiter {
     this.#worker.removeAllListeners("message");
     this.#worker = undefined;
     this.#set(Phase.OVER);
-    sys.write(this.#wake, sys.addressOf(ONE), 8);
+    writeSync(this.#wake, ONE);
+    this.#isAwake = true;
   }
 
   #set(phase: number): void {

@@ -18,6 +18,13 @@ const MAX_EVENTS = 256;
 const DATA_AT = process.arch === "x64" ? 1 : 2;
 const EVENT_WORDS = DATA_AT + 2;
 
+/** Returns a struct epoll_event without data: no watch has its serial number. */
+export function newEvent(events: number): Uint32Array {
+  const event = new Uint32Array(EVENT_WORDS);
+  event[0] = events;
+  return event;
+}
+
 /** A watched descriptor. */
 export interface Watch {
   /** Changes the events that are waited for (sys.EPOLLIN, sys.EPOLLOUT). */
@@ -89,8 +96,7 @@ export class Reactor {
   readonly #epoll: number;
   readonly #waiter: Waiter;
   readonly #watches = new Map<number, WatchedFd>();
-  /** The events of a turn, and behind them the one event of `control`. */
-  readonly #events = new Uint32Array((MAX_EVENTS + 1) * EVENT_WORDS);
+  readonly #events = new Uint32Array(MAX_EVENTS * EVENT_WORDS);
   readonly #address = sys.addressOf(this.#events);
   #serial = 0;
   #spare: WatchedFd[] = [];
@@ -112,11 +118,10 @@ export class Reactor {
   }
 
   control(op: number, { fd, serial }: { fd: number; serial: number }, events: number): void {
-    const at = MAX_EVENTS * EVENT_WORDS;
-    this.#events[at] = events;
-    this.#events[at + DATA_AT] = fd;
-    this.#events[at + DATA_AT + 1] = serial;
-    if (sys.epollCtl(this.#epoll, op, fd, this.#address + 4 * at) !== 0) {
+    const event = newEvent(events);
+    event[DATA_AT] = fd;
+    event[DATA_AT + 1] = serial;
+    if (sys.epollCtl(this.#epoll, op, fd, event) !== 0) {
       throw new Error(`epoll_ctl(${op}) of descriptor ${fd}: errno ${sys.errno()}`);
     }
   }

@@ -3,8 +3,10 @@
  * on another system never loads koffi.
  *
  * Hot calls accept an address as a number: `addressOf` a buffer, plus an offset. This saves a view
- * object per call. V8 does not know that such an address is in use. So the caller keeps a reference
- * to the buffer, and the buffer is never small enough to lie in V8's own heap (64 bytes).
+ * object per call. V8 does not know that such an address is in use, and collects a buffer that no
+ * code mentions any more, also one in a variable of a function or module that goes on. The kernel
+ * would write into freed memory. So a field of an object that is in use holds the buffer, and the
+ * buffer is never small enough to lie in V8's own heap (64 bytes).
  */
 import { constants } from "node:os";
 import koffi from "koffi";
@@ -46,11 +48,15 @@ export const fcntl = declare<[fd: number, command: number, argument: number]>(
   "int fcntl(int fd, int command, long argument)",
 );
 export const epollCreate = declare<[flags: number]>("int epoll_create1(int flags)");
-export const epollCtl = declare<[epoll: number, op: number, fd: number, event: number]>(
-  "int epoll_ctl(int epoll, int op, int fd, uintptr_t event)",
+export const epollCtl = declare<[epoll: number, op: number, fd: number, event: Uint32Array]>(
+  "int epoll_ctl(int epoll, int op, int fd, uint32_t *event)",
 );
 export const epollWait = declare<[epoll: number, events: number, count: number, ms: number]>(
   "int epoll_wait(int epoll, uintptr_t events, int count, int ms)",
+);
+/** For a caller that waits with one event: koffi keeps the buffer for the length of the call. */
+export const epollWaitOne = declare<[epoll: number, event: Uint32Array, one: 1, ms: number]>(
+  "int epoll_wait(int epoll, uint32_t *event, int count, int ms)",
 );
 export const eventfd = declare<[start: number, flags: number]>(
   "int eventfd(unsigned int start, int flags)",
