@@ -8,6 +8,7 @@
  *   budget used   ──► schedule: the rest at the next turn of the event loop
  *   switch has room again ──► queues whose frame was held resume ──► schedule
  */
+import { soon } from "../shared/reactor/index.ts";
 import type { NicHost } from "./nic.ts";
 import type { SwitchPort } from "./switch/port.ts";
 
@@ -44,8 +45,12 @@ export class Turn {
   /** True while another port holds a frame for this NIC. */
   holding = false;
   #running = false;
-  #scheduled: NodeJS.Immediate | undefined;
+  #isScheduled = false;
   #closed = false;
+  readonly #scheduled = (): void => {
+    this.#isScheduled = false;
+    this.run();
+  };
 
   constructor(owner: TurnOwner, port: SwitchPort, link: Pick<NicHost, "askToWork">) {
     this.#owner = owner;
@@ -84,11 +89,9 @@ export class Turn {
 
   /** Schedules a run at the next turn of the event loop. */
   schedule(): void {
-    if (this.#scheduled !== undefined || this.#closed) return;
-    this.#scheduled = setImmediate(() => {
-      this.#scheduled = undefined;
-      this.run();
-    });
+    if (this.#isScheduled || this.#closed) return;
+    this.#isScheduled = true;
+    soon(this.#scheduled);
   }
 
   /** Records that the NIC had no room for a frame. The sender holds the frame until `roomAgain`. */
@@ -106,8 +109,6 @@ export class Turn {
   /** Ends all turns. The port leaves the switch. */
   close(): void {
     this.#closed = true;
-    if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
-    this.#scheduled = undefined;
     this.#port.onReady = undefined;
     this.#port.detach();
   }

@@ -7,6 +7,7 @@
  * Frames stay in their slots until the user releases them.
  */
 import { Frame } from "../net/frame.ts";
+import { soon } from "../reactor/index.ts";
 import type { TapEnd } from "./tap.ts";
 
 /** Number of frames moved before other work gets a turn. */
@@ -62,7 +63,7 @@ export class TapPump {
     // Without room, the user calls again later. If more frames wait, other work goes first.
     if (!room || drained || this.#stopped) return;
     this.#turnAsked = true;
-    setImmediate(this.#nextTurn);
+    soon(this.#nextTurn);
   }
 
   stop(): void {
