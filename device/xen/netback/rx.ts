@@ -27,6 +27,7 @@ import { RX_SLOT_SIZE, RxFlag, rxRequest, rxResponse } from "../../../shared/xen
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import { DropReason } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
+import type { NetbackContext } from "./config.ts";
 import { FrameFifo } from "./frame-fifo.ts";
 import type { Netback } from "./netback.ts";
 
@@ -43,6 +44,7 @@ const AGE_MS = 1000;
  * behind them.
  */
 export const LINK_WAIT_MS = 100;
+const GRANT_PAGE_SHIFT = Math.log2(GRANT_PAGE_BYTES);
 /** Maximum bytes of a small frame, which delays no other frame. */
 const SMALL_BYTES = 256;
 /** Time (ms) without a packet, while frames wait, after which the guest counts as stalled. */
@@ -56,6 +58,9 @@ export class RxQueue {
   readonly #counts = { packets: 0, bytes: 0, drops: 0, expired: 0, copyErrors: 0, stalls: 0 };
   stalled = false;
   readonly #vif: Netback;
+  readonly #grants: NetbackContext["grants"];
+  readonly #host: NetbackContext["host"];
+  readonly #writer: NetbackContext["host"]["memory"]["writer"];
   /** Value of feature-rx-notify. Without this feature a silent guest is not seen as stalled. */
   readonly #notifies: boolean;
   readonly #fifo = new FrameFifo();
@@ -71,6 +76,10 @@ export class RxQueue {
     this.index = index;
     this.ring = ring;
     this.#notifies = notifies;
+    const { grants, host } = vif.context;
+    this.#grants = grants;
+    this.#host = host;
+    this.#writer = host.memory.writer;
   }
 
   get queued(): number {
@@ -81,7 +90,7 @@ export class RxQueue {
   deliver(frame: Frame, hash: number, hashType: number): DropReason | undefined {
     if (this.#closed) return DropReason.PORT_DOWN;
     const fifo = this.#fifo;
-    const { host } = this.#vif.context;
+    const host = this.#host;
     const needed = slotsFor(frame.length, frame.gso !== Gso.NONE, hashType);
     if (fifo.length === 0 && host.askForRoom() && this.#enough(needed)) {
       this.#place(frame, needed, hash, hashType);
@@ -110,7 +119,7 @@ export class RxQueue {
   ready(length: number, frames: number, extras: number): boolean {
     if (this.#closed || this.stalled) return true;
     const most = this.ring.size >>> 1;
-    const needed = Math.min(frames * (Math.ceil(length / GRANT_PAGE_BYTES) + extras), most);
+    const needed = Math.min(frames * (pagesFor(length) + extras), most);
     const have = this.ring.look();
     if (have === OVERRUN) return true;
     if (this.#fifo.length === 0 && have >= needed) return true;
@@ -197,35 +206,39 @@ export class RxQueue {
 
   /** Copies the frame into the next slots' pages and stages their responses. */
   #place(frame: Frame, needed: number, hash: number, hashType: number): void {
-    const isGso = frame.gso !== Gso.NONE;
-    const hasHash = hashType !== NO_HASH;
     const { length } = frame;
-    let from = 0;
     let flags = 0;
     if (frame.needsCsum) flags = RxFlag.CSUM_BLANK | RxFlag.DATA_VALIDATED;
     else if (frame.csumValid) flags = RxFlag.DATA_VALIDATED;
-    if (isGso || hasHash) flags |= RxFlag.EXTRA_INFO;
-    const extras = (isGso ? 1 : 0) + (hasHash ? 1 : 0);
-    for (let data = needed - extras; data > 0; data--) {
-      const part = Math.min(GRANT_PAGE_BYTES, length - from);
-      if (data > 1) flags |= RxFlag.MORE_DATA;
-      this.#fragment(frame, from, part, flags);
-      if (from === 0 && extras > 0) {
-        if (isGso) this.#gso(frame, hasHash);
-        if (hasHash) this.#hash(hash, hashType);
-      }
-      from += part;
-      flags = 0;
-    }
+    if (needed === 1) this.#fragment(frame, 0, length, flags);
+    else this.#placeSeveral(frame, flags, hash, hashType);
     this.#counts.packets++;
     this.#counts.bytes += length;
     if (this.#needed !== 0) this.#waitsSince = this.#vif.context.host.clock.now();
   }
 
+  /** Places a frame of several slots: pages of data, with extra info behind the first. */
+  #placeSeveral(frame: Frame, firstFlags: number, hash: number, hashType: number): void {
+    const isGso = frame.gso !== Gso.NONE;
+    const hasHash = hashType !== NO_HASH;
+    const { length } = frame;
+    let flags = isGso || hasHash ? firstFlags | RxFlag.EXTRA_INFO : firstFlags;
+    for (let from = 0; from < length; from += GRANT_PAGE_BYTES) {
+      const part = Math.min(GRANT_PAGE_BYTES, length - from);
+      if (from + part < length) flags |= RxFlag.MORE_DATA;
+      this.#fragment(frame, from, part, flags);
+      if (from === 0) {
+        if (isGso) this.#gso(frame, hasHash);
+        if (hasHash) this.#hash(hash, hashType);
+      }
+      flags = 0;
+    }
+  }
+
   #fragment(frame: Frame, from: number, length: number, flags: number): void {
-    const { ring } = this;
-    const { grants, host } = this.#vif.context;
-    const { writer } = host.memory;
+    const ring = this.ring;
+    const grants = this.#grants;
+    const writer = this.#writer;
     const { view } = ring;
     const at = ring.at(0);
     const id = rxRequest.id(view, at);
@@ -266,7 +279,9 @@ export class RxQueue {
   }
 }
 
+const pagesFor = (length: number): number => (length + GRANT_PAGE_BYTES - 1) >>> GRANT_PAGE_SHIFT;
+
 /** Returns the number of slots of a frame: its pages and its extra info. */
 function slotsFor(length: number, isGso: boolean, hashType: number): number {
-  return Math.ceil(length / GRANT_PAGE_BYTES) + (isGso ? 1 : 0) + (hashType === NO_HASH ? 0 : 1);
+  return pagesFor(length) + (isGso ? 1 : 0) + (hashType === NO_HASH ? 0 : 1);
 }

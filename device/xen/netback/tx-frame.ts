@@ -26,6 +26,7 @@ import {
 } from "../../../shared/net/headers.ts";
 import { GsoType } from "../../../shared/xen/extra.ts";
 import { TxFlag } from "../../../shared/xen/netif.ts";
+import type { Span } from "../../dma/host-memory.ts";
 import { FATAL_SLOTS, type TxPacket } from "./tx-packet.ts";
 
 /** Number of bytes at the front of a frame that lie in one span. */
@@ -39,15 +40,13 @@ export class TxFrame {
   /** Number of super-frames without a blank checksum: rx_gso_checksum_fixup of Linux's netback. */
   checksumFixups = 0;
   readonly #head = new Uint8Array(HEADER_WINDOW_BYTES);
-  /** The bytes of each piece of the current packet. */
-  readonly #buffers: Uint8Array[] = new Array<Uint8Array>(FATAL_SLOTS).fill(EMPTY);
-  readonly #ats = new Int32Array(FATAL_SLOTS);
-
-  /** Sets the bytes of piece `i`. They must stay valid until the frame has been delivered. */
-  setPiece(i: number, buffer: Uint8Array, at: number): void {
-    this.#buffers[i] = buffer;
-    this.#ats[i] = at;
-  }
+  /**
+   * The bytes of each piece of the current packet. They must stay valid until the frame has been
+   * delivered.
+   */
+  readonly pieces: readonly Span[] = Array.from({ length: FATAL_SLOTS }, () => {
+    return { buffer: EMPTY, at: 0, length: 0 };
+  });
 
   /**
    * Makes the frame and its facts. Returns false when the headers contradict the packet's flags, so
@@ -89,9 +88,9 @@ export class TxFrame {
     return true;
   }
 
-  /** Drops the references to the packet's bytes, which are not valid any longer. */
-  release(packet: TxPacket): void {
-    for (let i = 0; i < packet.slots; i++) this.#buffers[i] = EMPTY;
+  /** Drops the references to the bytes of delivered packets, which are not valid any longer. */
+  forget(): void {
+    for (let i = 0; i < FATAL_SLOTS; i++) this.pieces[i]!.buffer = EMPTY;
   }
 
   /** Writes the sum of the pseudo-header into the checksum field, in a copy of the headers. */
@@ -114,8 +113,7 @@ export class TxFrame {
     frame.reset();
     for (; i < slots; i++) {
       const size = sizes[i]!;
-      const buffer = this.#buffers[i]!;
-      const at = this.#ats[i]!;
+      const { buffer, at } = this.pieces[i]!;
       const part = Math.min(left, size);
       if (part > 0) {
         copyBytes(buffer, at, head, headBytes - left, part);

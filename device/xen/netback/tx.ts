@@ -20,9 +20,10 @@ import { ExtraType } from "../../../shared/xen/extra.ts";
 import { Gntst } from "../../../shared/xen/grant.ts";
 import { NetifStatus, txResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import { grantPush, type Span } from "../../dma/host-memory.ts";
+import { grantPush } from "../../dma/host-memory.ts";
 import { DropReason, Verdict } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
+import type { NetbackContext } from "./config.ts";
 import { Credit } from "./credit.ts";
 import type { Netback } from "./netback.ts";
 import { TxFrame } from "./tx-frame.ts";
@@ -44,7 +45,8 @@ export class TxQueue {
   readonly #vif: Netback;
   readonly #packet = new TxPacket();
   readonly #built = new TxFrame();
-  readonly #span: Span = { buffer: PUSHED, at: 0, length: 0 };
+  readonly #grants: NetbackContext["grants"];
+  readonly #memory: NetbackContext["host"]["memory"];
   /** 1 for each piece whose grant is pinned. */
   readonly #pins = new Uint8Array(FATAL_SLOTS);
   #pinned = false;
@@ -62,7 +64,10 @@ export class TxQueue {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;
-    this.credit = new Credit(vif.context.host.clock.now);
+    const { grants, host } = vif.context;
+    this.#grants = grants;
+    this.#memory = host.memory;
+    this.credit = new Credit(host.clock.now);
   }
 
   get stage(): string {
@@ -92,6 +97,7 @@ export class TxQueue {
   run(budget: number): number {
     let done = 0;
     while (done < budget && this.#advance()) done += this.#packet.work + this.#floodWork;
+    if (done > 0) this.#built.forget();
     return done;
   }
 
@@ -160,7 +166,7 @@ export class TxQueue {
 
   /** Finds the bytes of every piece. Returns false if some were not pushed. */
   #gather(): boolean {
-    const { grants, host } = this.#vif.context;
+    const grants = this.#grants;
     const { grefs, offsets, sizes, slots } = this.#packet;
     let complete = true;
     for (let i = 0; i < slots; i++) {
@@ -173,9 +179,7 @@ export class TxQueue {
         this.#lose("TX_GRANT_REFUSED", DropReason.HOST_REFUSED, NetifStatus.ERROR);
         return true;
       }
-      const address = this.#packet.address(i);
-      if (!host.memory.pushes.find(grantPush(address), size, this.#span)) complete = false;
-      else this.#built.setPiece(i, this.#span.buffer, this.#span.at);
+      if (!this.#findPushed(i)) complete = false;
     }
     return complete;
   }
@@ -246,7 +250,7 @@ export class TxQueue {
 
   /** Reads the bytes that were not pushed (slow path). */
   async #read(): Promise<void> {
-    const { memory } = this.#vif.context.host;
+    const { pieces } = this.#built;
     const { sizes, slots } = this.#packet;
     const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
     let got: Uint8Array[] = [];
@@ -260,13 +264,14 @@ export class TxQueue {
     if (this.#stage !== Stage.READING) return;
     for (let i = 0; i < slots && this.#lost === ""; i++) {
       if (sizes[i] === 0) continue;
-      const bytes = got[i]!;
-      const address = this.#packet.address(i);
-      if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
-      // Pushed bytes are looked up again, because their views may have moved.
-      else if (memory.pushes.find(grantPush(address), sizes[i]!, this.#span)) {
-        this.#built.setPiece(i, this.#span.buffer, this.#span.at);
-      } else this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
+      const piece = pieces[i]!;
+      if (got[i] !== PUSHED) {
+        piece.buffer = got[i]!;
+        piece.at = 0;
+        // Pushed bytes are looked up again, because their views may have moved.
+      } else if (!this.#findPushed(i)) {
+        this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
+      }
     }
     this.#build();
     this.#stage = Stage.READY;
@@ -274,12 +279,16 @@ export class TxQueue {
   }
 
   #piece(i: number): Uint8Array | Promise<Uint8Array> {
-    const { memory } = this.#vif.context.host;
-    const { sizes } = this.#packet;
-    const size = sizes[i]!;
-    const address = this.#packet.address(i);
-    if (size === 0 || memory.pushes.find(grantPush(address), size, this.#span)) return PUSHED;
-    return memory.read(Space.GRANT, address, size);
+    const size = this.#packet.sizes[i]!;
+    if (size === 0 || this.#findPushed(i)) return PUSHED;
+    return this.#memory.read(Space.GRANT, this.#packet.address(i), size);
+  }
+
+  /** Finds the bytes of piece `i` among those that were pushed. False if they were not. */
+  #findPushed(i: number): boolean {
+    const packet = this.#packet;
+    const address = grantPush(packet.address(i));
+    return this.#memory.pushes.find(address, packet.sizes[i]!, this.#built.pieces[i]!);
   }
 
   /** Pins each grant of the packet until `#release`. A grant that can't be pinned is skipped. */
@@ -296,7 +305,7 @@ export class TxQueue {
 
   /** Releases the pushed bytes and the pins of the packet. */
   #release(): void {
-    const { grants, host } = this.#vif.context;
+    const { pushes } = this.#memory;
     const packet = this.#packet;
     const { grefs, sizes, slots } = packet;
     let from = 0;
@@ -308,12 +317,11 @@ export class TxQueue {
       // One push may have brought the bytes of several slots.
       if (at >= end || at < from) {
         from = at;
-        end = host.memory.pushes.release(at, packet.run(i));
+        end = pushes.release(at, packet.run(i));
       }
-      if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
+      if (this.#pinned && this.#pins[i] === 1) this.#grants.unpin(grefs[i]!, false);
     }
     this.#pinned = false;
-    this.#built.release(this.#packet);
   }
 
   /** Stages a response for every slot. The status of slots with extra info is NULL. */
