@@ -225,7 +225,10 @@ export class Queues {
       cmd.sqBa,
       cmd.sqDepth,
       DESC_SIZE,
-      () => datapath.turn.roomAgain(),
+      () => {
+        queue.fetch();
+        datapath.turn.roomAgain();
+      },
       () => queue.stop("RX_RING_REFUSED", "the frontend refused a read of the descriptor ring"),
     );
     const queue = new RxQueue(this.#context, ring, cq);

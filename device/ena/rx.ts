@@ -1,54 +1,61 @@
 /**
  * Receive: a frame of the segment goes into the buffers that the driver posted.
  *
- *   ring (driver writes)      pool (device's)               CQ (device writes)
- *   | desc | desc | desc | -> | address length reqId | ... -> | cdesc | cdesc |
+ *   ring (driver writes)      stack (device's)                      CQ (device writes)
+ *   | desc | desc | desc | -> | announced first ... used next | ... -> | cdesc | cdesc |
  *
- * A descriptor is read once, checked, and moved to the pool. Buffers of the pool may be used in any
- * order, because the completion names a buffer by request id. The bytes are written before the
- * completion, and completions are sent when the burst ends.
+ * Descriptors are read when they are announced, each once, checked, and moved to the stack. The
+ * buffers that were announced last are used first, because their memory is still in the driver's
+ * cache. Buffers of one doorbell are used in the order of the ring. Any order is legal, because the
+ * completion names a buffer by request id. The bytes are written before the completion, and
+ * completions are sent when the burst ends.
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import { advance } from "../../shared/ring/index16.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { EnaRequest } from "../../shared/wire/link-state.ts";
-import { busAddresses, RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddresses, busAddresses, RecordType, Space } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
-import { RxIds } from "./request-ids.ts";
+import { IdSet } from "./request-ids.ts";
 import { SubmissionQueue } from "./submission-queue.ts";
 
-/** Number of descriptors held in the pool when buffers are used out of order. */
+/** Number of buffers among which one is picked when buffers are used in random order. */
 const SHUFFLE_DEPTH = 16;
-const POOL = MAX_PACKET_DESCS + SHUFFLE_DEPTH;
 /** Most bytes used of a buffer that is longer than a wire record. */
 const MAX_BUFFER_BYTES = 0xffff;
 
 export class RxQueue extends SubmissionQueue {
   overruns = 0;
-  readonly #addresses = busAddresses(POOL);
-  readonly #lengths = new Int32Array(POOL);
-  readonly #reqIds = new Int32Array(POOL);
-  #pooled = 0;
-  readonly #inFlight: RxIds;
+  /** The stack. It has room for a whole ring, and for the buffers of one more packet. */
+  readonly #addresses: BusAddresses;
+  readonly #lengths: Uint16Array;
+  readonly #reqIds: Uint16Array;
+  #free = 0;
+  /** Request ids of the buffers in the stack. */
+  readonly #held = new IdSet();
 
   constructor(context: EnaContext, ring: DescriptorRing, cq: CompletionQueue) {
     super("rx", context, ring, cq);
-    this.#inFlight = new RxIds(ring.depth + POOL);
+    const room = ring.depth + MAX_PACKET_DESCS;
+    this.#addresses = busAddresses(room);
+    this.#lengths = new Uint16Array(room);
+    this.#reqIds = new Uint16Array(room);
   }
 
   /** Number of empty buffers that the device holds or can read. */
   get buffers(): number {
-    return this.#pooled + this.ring.readable;
+    return this.#free + this.ring.readable;
   }
 
-  /** Returns the buffers that the device holds or can read, oldest first. */
+  /** Returns the buffers that the device holds or can read, in the order of their use. */
   outstanding(): EnaRequest[] {
     const { ring } = this;
     const requests: EnaRequest[] = [];
-    for (let i = 0; i < this.#pooled; i++) {
+    for (let i = this.#free - 1; i >= 0; i--) {
       requests.push({ reqId: this.#reqIds[i]!, address: this.#addresses[i]! });
     }
     for (let i = 0; i < ring.readable; i++) {
@@ -58,6 +65,51 @@ export class RxQueue extends SubmissionQueue {
     return requests;
   }
 
+  override doorbell(value: number): void {
+    super.doorbell(value);
+    this.fetch();
+  }
+
+  /** Moves the announced descriptors that can be read from the ring to the stack. */
+  fetch(): void {
+    const { ring } = this;
+    const { view } = ring;
+    // A driver that posts no more buffers than a ring has never waits for room here.
+    const count = Math.min(ring.readable, this.#reqIds.length - this.#free);
+    if (count === 0 || this.stopped !== "") return;
+    for (let i = 0; i < count; i++) {
+      const at = ring.at(i);
+      const phase = rxDesc.phase(view, at);
+      const reqId = rxDesc.reqId(view, at);
+      const length = rxDesc.length(view, at);
+      const address = rxDesc.address(view, at);
+      if (phase !== ring.phase(i)) {
+        const index = advance(ring.cursor.head, i);
+        this.stop("RX_WRONG_PHASE", `descriptor ${index} was announced but carries the old phase`);
+        return;
+      }
+      if (address + length > ADDRESS_END) {
+        const where = `0x${address.toString(16)}`;
+        this.stop("RX_ADDRESS_RANGE", `buffer at ${where} leaves the address space`);
+        return;
+      }
+      if (this.#held.has(reqId)) {
+        // Hardware does not track receive ids. It uses the buffer, and the driver detects the error.
+        this.context.note(
+          "RX_REQ_ID_IN_FLIGHT",
+          `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,
+        );
+      }
+      this.#held.add(reqId);
+      const to = this.#free + count - 1 - i;
+      this.#addresses[to] = address;
+      this.#lengths[to] = Math.min(length, MAX_BUFFER_BYTES);
+      this.#reqIds[to] = reqId;
+    }
+    ring.cursor.skip(count);
+    this.#free += count;
+  }
+
   /**
    * Returns true if there are buffers, used in order, for `frames` frames of `length` bytes. It is
    * also true for a frame that would be dropped in any case. Half a ring of buffers is always
@@ -65,9 +117,8 @@ export class RxQueue extends SubmissionQueue {
    */
   ready(length: number, frames: number): boolean {
     if (this.stopped !== "") return true;
-    const { ring } = this;
-    const enough = ring.depth >>> 1;
-    const have = this.buffers;
+    const enough = this.ring.depth >>> 1;
+    const have = this.#free;
     let used = 0;
     for (let frame = 0; frame < frames; frame++) {
       let need = length;
@@ -75,7 +126,7 @@ export class RxQueue extends SubmissionQueue {
       while (need > 0 && used < most) {
         if (used === enough) return true;
         if (used === have) return false;
-        need -= this.#lengthAt(used++);
+        need -= this.#lengths[have - ++used]!;
       }
     }
     return true;
@@ -85,40 +136,37 @@ export class RxQueue extends SubmissionQueue {
   deliver(frame: Frame, verdict: number, hash: number): DropReason | undefined {
     frame.queue = this.index;
     if (this.stopped !== "") return DropReason.RX_OVERRUN;
-    const count = this.#collect(frame.length);
+    if (this.context.pick !== undefined) this.#shuffle(this.context.pick);
+    const count = this.#buffersFor(frame.length);
     if (count === 0) {
       this.overruns++;
       return DropReason.RX_OVERRUN;
     }
-    if (count < 0) return this.stopped !== "" ? DropReason.RX_OVERRUN : DropReason.TOO_BIG;
+    if (count < 0) return DropReason.TOO_BIG;
     const { writer } = this.context.host.memory;
     let from = 0;
     for (let i = 0; i < count; i++) {
-      const length = Math.min(this.#lengths[i]!, frame.length - from);
-      const to = this.#addresses[i]!;
+      const buffer = --this.#free;
+      const length = Math.min(this.#lengths[buffer]!, frame.length - from);
+      const to = this.#addresses[buffer]!;
       const at = writer.reserve(Op.WRITE, Space.BUS, to, RecordType.FRAME, length);
       frame.copyTo(writer.outgoing, at, from, length);
       from += length;
-      this.#complete(i, count, length, verdict, hash);
+      this.#complete(this.#reqIds[buffer]!, i, count, length, verdict, hash);
     }
-    this.#use(count);
     this.packets++;
     this.bytes += frame.length;
+    if (this.ring.readable > 0) this.fetch();
     return undefined;
   }
 
   override close(): void {
     super.close();
-    this.#pooled = 0;
+    this.#free = 0;
   }
 
-  /**
-   * Brings enough descriptors for `length` bytes to the front of the pool. Returns their number, 0
-   * if there are too few, or -1 if no number would be enough.
-   */
-  #collect(length: number): number {
-    const pick = this.context.pick;
-    if (pick !== undefined) while (this.#pooled < SHUFFLE_DEPTH && this.#fetch());
+  /** Returns the number of buffers for `length` bytes, 0 if there are too few, or -1 if no number is enough. */
+  #buffersFor(length: number): number {
     let need = length;
     let count = 0;
     while (need > 0) {
@@ -129,62 +177,24 @@ export class RxQueue extends SubmissionQueue {
         );
         return -1;
       }
-      if (count === this.#pooled && !this.#fetch()) return this.stopped === "" ? 0 : -1;
-      if (pick !== undefined) this.#swap(count, count + pick(this.#pooled - count));
-      need -= this.#lengths[count]!;
+      if (count === this.#free) return 0;
       count++;
+      need -= this.#lengths[this.#free - count]!;
     }
     return count;
   }
 
-  /** Returns the length of the buffer `ahead` places on: in the pool, or unchecked in the ring. */
-  #lengthAt(ahead: number): number {
-    if (ahead < this.#pooled) return this.#lengths[ahead]!;
-    const { ring } = this;
-    return Math.min(rxDesc.length(ring.view, ring.at(ahead - this.#pooled)), MAX_BUFFER_BYTES);
-  }
-
-  /** Moves a descriptor from ring to pool. Returns false if there is none, or the queue stopped. */
-  #fetch(): boolean {
-    const { ring } = this;
-    if (ring.readable === 0) return false;
-    const { view } = ring;
-    const at = ring.at(0);
-    const phase = rxDesc.phase(view, at);
-    const reqId = rxDesc.reqId(view, at);
-    const length = rxDesc.length(view, at);
-    const address = rxDesc.address(view, at);
-    if (phase !== ring.cursor.phase) {
-      this.stop(
-        "RX_WRONG_PHASE",
-        `descriptor ${ring.cursor.head} was announced but carries the old phase`,
-      );
-      return false;
-    }
-    if (address + length > ADDRESS_END) {
-      this.stop("RX_ADDRESS_RANGE", `buffer at 0x${address.toString(16)} leaves the address space`);
-      return false;
-    }
-    if (!this.#inFlight.take(reqId)) {
-      // Hardware does not track receive ids. It uses the buffer, and the driver detects the error.
-      this.context.note(
-        "RX_REQ_ID_IN_FLIGHT",
-        `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,
-      );
-    }
-    ring.cursor.next();
-    const n = this.#pooled++;
-    this.#addresses[n] = address;
-    this.#lengths[n] = Math.min(length, MAX_BUFFER_BYTES);
-    this.#reqIds[n] = reqId;
-    return true;
-  }
-
-  #complete(i: number, count: number, length: number, verdict: number, hash: number): void {
+  #complete(
+    reqId: number,
+    i: number,
+    count: number,
+    length: number,
+    verdict: number,
+    hash: number,
+  ): void {
     const { ring } = this.cq;
     const last = i === count - 1;
-    const reqId = this.#reqIds[i]!;
-    this.#inFlight.complete(reqId, this.ring.announced);
+    this.#held.delete(reqId);
     rxCdesc.write(
       ring.view,
       ring.at,
@@ -201,14 +211,12 @@ export class RxQueue extends SubmissionQueue {
     ring.next();
   }
 
-  #use(count: number): void {
-    const left = this.#pooled - count;
-    for (let i = 0; i < left; i++) {
-      this.#addresses[i] = this.#addresses[i + count]!;
-      this.#lengths[i] = this.#lengths[i + count]!;
-      this.#reqIds[i] = this.#reqIds[i + count]!;
-    }
-    this.#pooled = left;
+  /** Puts the next buffers in a random order. */
+  #shuffle(pick: (n: number) => number): void {
+    const window = Math.min(SHUFFLE_DEPTH, this.#free);
+    const most = Math.min(MAX_PACKET_DESCS, window);
+    for (let i = 1; i <= most; i++)
+      this.#swap(this.#free - i, this.#free - i - pick(window + 1 - i));
   }
 
   #swap(a: number, b: number): void {

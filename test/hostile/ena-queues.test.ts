@@ -232,7 +232,8 @@ describe("fault-C5, C6: doorbells", () => {
       ena.refill(rx, 32);
       ena.ring(rx, 10);
       await settled(ena);
-      expect((await nicOf(name)).nic.rx[0]!.state).toMatch(/^RX_DOORBELL_BACKWARDS/);
+      // The device has read all 32 descriptors, so the value is behind its own index.
+      expect((await nicOf(name)).nic.rx[0]!.state).toMatch(/^RX_DOORBELL_BEYOND_RING/);
     });
   });
 

@@ -56,15 +56,6 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
     reason: "The number above the bound is no power of two.",
   },
   {
-    file: "device/ena/rx.ts",
-    inFunction: "#collect",
-    line: 'if (count === this.#pooled && !this.#fetch()) return this.stopped === "" ? 0 : -1;',
-    was: "1",
-    becomes: "2",
-    equivalent: true,
-    reason: "Callers ask only whether the number is negative.",
-  },
-  {
     file: "device/dma/push-queue.ts",
     inFunction: "#makeRoom",
     line: "for (let c = next; c < this.#tail; c++) to.buffer[c & toMask] = EMPTY;",

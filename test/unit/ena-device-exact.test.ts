@@ -650,7 +650,7 @@ describe("status", () => {
     ]);
     expect(now.rx).toEqual([
       {
-        ...{ index: 1, depth: 8, head: 2, tail: 5, cqHead: 2, kept: 0, vector: 2 },
+        ...{ index: 1, depth: 8, head: 5, tail: 5, cqHead: 2, kept: 0, vector: 2 },
         ...{ state: "running", buffers: 3, packets: 1, bytes: 200, overruns: 0 },
       },
     ]);
