@@ -181,6 +181,11 @@ const NIC: readonly Column<NicStatus>[] = [
     "direction",
   ],
   [
+    "nic_late_batches_total",
+    "Messages to the frontend that left because posts had waited for another until their deadline.",
+    (n) => n.link.lateBatches,
+  ],
+  [
     "nic_link_bytes_total",
     "Bytes of those messages.",
     ({ link }) => ({ out: link.sentBytes, in: link.receivedBytes }),

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Device } from "../../device/index.ts";
 import { SqDirection } from "../../shared/ena/admin.ts";
+import { intrReg } from "../../shared/ena/io.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
@@ -14,7 +15,7 @@ import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { testDevice } from "../support/device-server.ts";
 import { grantRecords } from "../support/guest-grants.ts";
-import { BASE, RawEna } from "../support/raw-ena.ts";
+import { BASE, broadcast, RawEna } from "../support/raw-ena.ts";
 import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { RawXen, VIF } from "../support/raw-xen.ts";
@@ -37,6 +38,25 @@ beforeAll(async () => {
   ({ port } = device);
 });
 afterAll(async () => await device.close());
+
+describe("what may wait: a driver that sleeps until its interrupt", () => {
+  test.each([
+    { what: "no delay set", delays: [0, 0], late: 0 },
+    { what: "the 20 and 64 us of stock drivers", delays: [20, 64], late: 0 },
+    { what: "a Tx delay of 20 ms", delays: [0, 20_000], late: 1 },
+  ])("gets its Tx completion with an interrupt: $what", async ({ delays, late }) => {
+    const nic = name();
+    const { ena, tx } = await RawEna.startWithQueues(port, nic);
+    ena.write32(tx.unmask, intrReg.pack(delays[0]!, delays[1]!, 1));
+    ena.transmit(tx, broadcast());
+    await ena.raw.until("the interrupt", ([told, vector]) => told === "interrupt" && vector === 1);
+    expect(ena.completed(tx)).toEqual([0]);
+    const { link } = device.status().nics.find((each) => each.name === nic)!;
+    // A heartbeat may have been the next message.
+    expect(link.lateBatches).toBeLessThanOrEqual(late);
+    ena.raw.ws.terminate();
+  });
+});
 
 describe("close codes", () => {
   test.each([
