@@ -104,8 +104,7 @@ export function rxPktFailed(adapter: Adapter, ring: RxRing, error: number): void
 /** Frees the id for the next refill. */
 export function returnRxId(ring: RxRing, id: number): void {
   ring.owner[id] = RxOwner.NONE;
-  ring.freeIds[ring.nextToClean] = id;
-  ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+  ring.giveId(id);
 }
 
 /** ena_rx_cleanup: receives packets, up to a budget, and refills. Returns true if more may wait. */
@@ -258,7 +257,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
     sq.descDone();
     ring.owner[id] = RxOwner.DEVICE;
     ring.maps.busy[id] = 1;
-    ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+    ring.nextToUse++;
     i++;
   }
   if (i < num) ring.stats.refil_partial++;

@@ -144,7 +144,7 @@ export function postPacket(
   ring.reported[id] = 0;
   ring.pushed[id] = pushed;
   ring.pieces[id] = segments;
-  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+  ring.nextToUse++;
   adapter.gate.staged(ring.stats, bytes, pushed, segments);
   adapter.hwStats.tx_packets++;
   adapter.hwStats.tx_bytes += bytes;
@@ -322,8 +322,7 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
     txUnload(adapter, ring, id);
     m.free();
     entries += ring.entries[id]!;
-    ring.freeIds[ring.nextToClean] = id;
-    ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+    ring.giveId(id);
     if (--commit === 0) {
       ring.sq.ack(entries);
       entries = 0;

@@ -271,8 +271,7 @@ function txCleanup(adapter: Adapter, ring: TxRing, out: TxSlots): void {
     // ena_netmap_tx_clean_one
     txUnload(adapter, ring, id);
     returnTxSlots(ring, out, id);
-    ring.freeIds[ring.nextToClean] = id;
-    ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+    ring.giveId(id);
     any = true;
   }
   kring.nrHwtail = out.nmSlot;

@@ -1,7 +1,7 @@
 /**
  * The rings of an interface while it is up, with the owner of each request id.
  *
- *   freeIds     [ .... nextToClean .... nextToUse .... ]    a queue of ids, both cursors advance
+ *   freeIds     [ in use .... | nextToUse .... free ]       a stack: the id freed last is used first
  *   Tx id       free -> owned by a packet, from transmit to its completion -> free
  *   Rx id       free -> owned by a buffer, from refill to its completion   -> free
  *
@@ -103,9 +103,10 @@ class Ring<Stats> {
   readonly cq: IoCq;
   readonly stats: Stats;
 
+  /** Only the ids from `nextToUse` on are free. */
   readonly freeIds: Uint16Array;
+  /** Number of ids in use. */
   nextToUse = 0;
-  nextToClean = 0;
 
   firstInterrupt = false;
 
@@ -119,6 +120,11 @@ class Ring<Stats> {
     this.cq = cq;
     this.stats = stats;
     this.freeIds = Uint16Array.from({ length: size }, (_, id) => id);
+  }
+
+  /** Frees an id. What belongs to it is still in the cache, so it is used next. */
+  giveId(id: number): void {
+    this.freeIds[--this.nextToUse] = id;
   }
 }
 

@@ -376,7 +376,7 @@ describe("receive", () => {
     await arrive(pair, arriving(9000));
     expect(pair.inputs).toEqual([]);
     expect([...rx.owner]).toEqual([...new Array(SIZE - 1).fill(RxOwner.DEVICE), RxOwner.NONE]);
-    expect([rx.cq.cursor.head, rx.sq.freeEntries(), rx.nextToClean]).toEqual([0, 0, 0]);
+    expect([rx.cq.cursor.head, rx.sq.freeEntries(), rx.nextToUse]).toEqual([0, 0, SIZE - 1]);
     expect(counted(pair, "rx_ring")).toEqual({ bad_req_id: 1 });
     expect(pair.driver.adapter.resetReason).toBe(ResetReason.INV_RX_REQ_ID);
   });
@@ -403,7 +403,7 @@ describe("receive", () => {
     await arrive(pair, arriving(60));
     // One entry before the end of the ring, and 32 from its beginning.
     expect(registers()).toEqual(["write 16", "write 512", "register 0x1004 = 0x120"]);
-    expect([rxOf(pair).sq.freeEntries(), rxOf(pair).nextToUse]).toEqual([0, 32]);
+    expect([rxOf(pair).sq.freeEntries(), rxOf(pair).nextToUse]).toEqual([0, SIZE - 1]);
     expect(counted(pair, "rx_ring")).toEqual({ count: 33, bytes: 33 * 60 });
   });
 
@@ -953,7 +953,7 @@ describe("transmit", () => {
     const before = unmasks(pair);
     pair.clock.advance(500);
     pair.pump();
-    expect([pair.outstanding, txOf(pair).nextToClean, unmasks(pair)]).toEqual([0, 135, before]);
+    expect([pair.outstanding, txOf(pair).nextToUse, unmasks(pair)]).toEqual([0, 0, before]);
     expect(txOf(pair).sq.freeEntries()).toBe(SIZE - 1);
     expect(txOf(pair).lastCleanup).toBe(pair.driver.adapter.clock());
     expect([...txOf(pair).stamps].every((stamp) => stamp === 0)).toBe(true);

@@ -515,9 +515,9 @@ describe("transmit", () => {
     for (let n = 0; n < 5; n++) expect(putFrame(port, port.txRing(0), out(n))).toBe(true);
     port.txsync();
     await pair.settle();
-    const free = pair.tx().nextToClean;
+    const used = pair.tx().nextToUse;
     expect(pair.txsync()).toBe(0);
-    expect(pair.tx().nextToClean).toBe(free + 1);
+    expect(pair.tx().nextToUse).toBe(used - 1);
     expect([pair.tx().stats.bad_req_id, pair.adapter.resetReason]).toEqual([
       1,
       ResetReason.INV_TX_REQ_ID,
