@@ -14,6 +14,8 @@ if (sentence !== undefined) {
   const { extcap } = await import("./wireshark/extcap.ts");
   await extcap(process.argv.slice(3));
 } else {
+  const { inlineMore } = await import("./common/compiler.ts");
+  inlineMore();
   const { main } = await import("./main.ts");
   await main(process.argv);
 }

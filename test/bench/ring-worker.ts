@@ -7,6 +7,7 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import { inlineMore } from "../../cli/common/compiler.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
@@ -20,6 +21,8 @@ const HEADER_BYTES = 14;
 /** Local experimental EtherType (IEEE 802), which kernels and switches ignore. */
 const ETHER_TYPE = 0x88b5;
 const CALL_MS = 100;
+
+inlineMore();
 
 const { values: args } = parseArgs({
   options: {

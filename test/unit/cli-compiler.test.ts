@@ -1,0 +1,17 @@
+/** V8 reports an unknown option on stderr and goes on, so a renamed one would be lost silently. */
+import { execFileSync } from "node:child_process";
+import process from "node:process";
+import { expect, test, vi } from "vitest";
+
+const set = vi.hoisted(() => vi.fn<(flag: string) => void>());
+vi.mock("node:v8", () => ({ setFlagsFromString: set }));
+
+const { inlineMore } = await import("../../cli/common/compiler.ts");
+
+test("this Node knows the compiler's options that the command sets", () => {
+  inlineMore();
+  const known = execFileSync(process.execPath, ["--v8-options"], { encoding: "utf8" });
+  const names = set.mock.calls.map(([flag]) => /^(--[a-z-]+)=\d+$/.exec(flag)?.[1]);
+  expect(names).toHaveLength(2);
+  for (const name of names) expect(known).toContain(`  ${name} `);
+});
