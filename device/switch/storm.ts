@@ -20,6 +20,7 @@ import { isGroup } from "../../shared/net/ethernet.ts";
 import { DropReason } from "./port.ts";
 
 export const STORM_KINDS = ["broadcast", "multicast", "unknown"] as const;
+/** A kind of frames that storm control limits. */
 export type StormKind = (typeof STORM_KINDS)[number];
 
 /** Frames a second that a NIC may flood, for each kind; "off" for no limit. */

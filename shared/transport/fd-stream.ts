@@ -46,7 +46,9 @@ export class FdStream implements ByteStream {
    */
   static takeOver(reactor: Reactor, socket: Socket): FdStream | undefined {
     const handle = (socket as unknown as { _handle?: { fd?: number } | null })._handle;
-    const old = socket.writableLength === 0 ? (handle?.fd ?? -1) : -1;
+    // A TLS socket has the descriptor of the connection below, with records in place of frames.
+    const isTls = (socket as { encrypted?: boolean }).encrypted === true;
+    const old = isTls || socket.writableLength > 0 ? -1 : (handle?.fd ?? -1);
     const fd = old < 0 ? -1 : sys.fcntl(old, sys.F_DUPFD_CLOEXEC, 0);
     if (fd < 0) return undefined;
     socket.destroy();
