@@ -5,13 +5,13 @@
  *   node neighbour-worker.ts URL DRIVER-OF-A DRIVER-OF-B
  *
  * Commands on stdin, answered on stdout in one line of JSON: "counts N" reports the counts, "drain
- * N" stops sending, waits until all is quiet, then reports, "resume N" sends again.
+ * N" stops sending, waits until all is quiet, then reports with figures, "resume N" sends again.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Nic, openNic } from "../../frontend/nic.ts";
-import type { DirectionCounts } from "./neighbour.ts";
+import type { DirectionCounts, NeighbourFigures } from "./neighbour.ts";
 
 const HEADER_BYTES = 14;
 /** Local experimental EtherType (IEEE 802). */
@@ -21,6 +21,10 @@ const PAYLOAD_AT = HEADER_BYTES + 4;
 const MIN_BYTES = 60;
 const MAX_BYTES = 1514;
 const BURST = 8;
+/** Times of the last frames sent, by their sequence numbers. */
+const TIMES = 1 << 16;
+/** A frame of this age (ms) is of no use to anybody. */
+const OLD_MS = 1000;
 const BURST_MS = 10;
 const QUIET_MS = 300;
 /** Checks in a row without a new frame, after which all is quiet. */
@@ -29,6 +33,11 @@ const QUIET_LOOKS = 10;
 const READER_FRAMES = 1 << 16;
 
 let sending = true;
+/** Ages (ms) of the frames that arrived since the traffic began. */
+let ages: number[] = [];
+let since = performance.now();
+/** Frames that arrived and are not of the pair. */
+let foreign = 0;
 
 function frameOf(sequence: number, from: Nic, to: Nic): Buffer {
   const frame = Buffer.alloc(MIN_BYTES + ((sequence * 397) % (MAX_BYTES - MIN_BYTES + 1)));
@@ -44,29 +53,41 @@ function frameOf(sequence: number, from: Nic, to: Nic): Buffer {
   return frame;
 }
 
-async function send(from: Nic, to: Nic, d: DirectionCounts): Promise<never> {
+interface Direction {
+  readonly counts: DirectionCounts;
+  readonly sentAt: Float64Array;
+}
+
+const direction = (): Direction => ({
+  counts: { sent: 0, received: 0, wrong: 0, old: 0 },
+  sentAt: new Float64Array(TIMES),
+});
+
+async function send(from: Nic, to: Nic, { counts: d, sentAt }: Direction): Promise<never> {
   for (;;) {
     await sleep(BURST_MS);
     if (!sending) continue;
+    for (let i = 0; i < BURST; i++) sentAt[(d.sent + i) % TIMES] = performance.now();
     const burst = Array.from({ length: BURST }, (_, i) => frameOf(d.sent + i, from, to));
     await Promise.all(burst.map((frame) => from.send(frame)));
     d.sent += BURST;
   }
 }
 
-async function verify(from: Nic, to: Nic, d: DirectionCounts): Promise<void> {
+async function verify(from: Nic, to: Nic, { counts: d, sentAt }: Direction): Promise<void> {
   let next = 0;
   for await (const bytes of to) {
     const frame = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    // Frames of other NICs may reach the pair.
-    if (frame.length < PAYLOAD_AT) continue;
-    const sequence = frame.readUInt32BE(HEADER_BYTES);
+    const sequence = frame.length < PAYLOAD_AT ? 0 : frame.readUInt32BE(HEADER_BYTES);
     const wanted = frameOf(sequence, from, to);
-    if (frame.compare(wanted, 0, HEADER_BYTES, 0, HEADER_BYTES) !== 0) continue;
-    if (!frame.equals(wanted) || sequence < next) d.wrong++;
+    if (frame.compare(wanted, 0, HEADER_BYTES, 0, HEADER_BYTES) !== 0) foreign++;
+    else if (!frame.equals(wanted) || sequence < next) d.wrong++;
     else {
       next = sequence + 1;
       d.received++;
+      const age = performance.now() - sentAt[sequence % TIMES]!;
+      if (age > OLD_MS) d.old++;
+      ages.push(age);
     }
   }
 }
@@ -82,30 +103,45 @@ const open = (name: string, driver = "") =>
   });
 const a = await open("pair-a", drivers[0]);
 const b = await open("pair-b", drivers[1]);
-const ab: DirectionCounts = { sent: 0, received: 0, wrong: 0 };
-const ba: DirectionCounts = { sent: 0, received: 0, wrong: 0 };
+const ab = direction();
+const ba = direction();
 
 function say(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-function counts(tag: number): void {
-  say({ tag, ab, ba, reconnects: a.status().reconnects + b.status().reconnects });
+const reconnects = (): number => a.status().reconnects + b.status().reconnects;
+
+function counts(tag: number, figures?: NeighbourFigures): void {
+  say({ tag, ab: ab.counts, ba: ba.counts, foreign, reconnects: reconnects(), figures });
+}
+
+/** The figures since the last call. */
+function figures(): NeighbourFigures {
+  const sorted = ages.sort((x, y) => x - y);
+  const seconds = (performance.now() - since) / 1000;
+  ages = [];
+  return {
+    framesPerSecond: sorted.length / seconds,
+    p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? 0,
+    oldestMs: sorted.at(-1) ?? 0,
+  };
 }
 
 /**
  * Reports once all frames have arrived, or none arrives for longer than a process may be paused.
  */
 function whenQuiet(tag: number, received = -1, quiet = 0): void {
-  const now = ab.received + ba.received;
+  const now = ab.counts.received + ba.counts.received;
   const still = now === received ? quiet + 1 : 0;
-  if (now === ab.sent + ba.sent || still === QUIET_LOOKS) counts(tag);
+  if (now === ab.counts.sent + ba.counts.sent || still === QUIET_LOOKS) counts(tag, figures());
   else setTimeout(() => whenQuiet(tag, now, still), QUIET_MS);
 }
 
 createInterface({ input: process.stdin }).on("line", (line) => {
   const [word, tag] = line.split(" ");
   sending = word === "drain" ? false : sending || word === "resume";
+  if (word === "resume") since = performance.now();
   if (word === "drain") whenQuiet(Number(tag));
   else counts(Number(tag));
 });

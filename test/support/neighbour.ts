@@ -9,14 +9,22 @@ import { portOf, sum } from "./status.ts";
 
 /**
  * Frames that one NIC has sent to the other, and frames that arrived. A frame is wrong when its bytes
- * or its length are not as sent, or when its number was seen before.
+ * or its length are not as sent, or when its number was seen before. It is old when it took more than
+ * a second.
  */
-export type DirectionCounts = Record<"sent" | "received" | "wrong", number>;
+export type DirectionCounts = Record<"sent" | "received" | "wrong" | "old", number>;
+
+/** Rate and one-way latency of both directions, from the begin of the traffic to its stop. */
+export type NeighbourFigures = Record<"framesPerSecond" | "p99Ms" | "oldestMs", number>;
 
 export interface NeighbourCounts {
   readonly ab: DirectionCounts;
   readonly ba: DirectionCounts;
+  /** Frames of others that reached the pair. */
+  readonly foreign: number;
   readonly reconnects: number;
+  /** Present when the traffic was stopped. */
+  readonly figures?: NeighbourFigures;
 }
 
 export class Neighbour {
@@ -38,7 +46,7 @@ export class Neighbour {
     try {
       await child.waitForJson((value) => value["ready"] === true);
       const neighbour = new Neighbour(child, device);
-      await neighbour.#flows(await neighbour.counts());
+      await neighbour.flows();
       return neighbour;
     } catch (error) {
       await child.stop();
@@ -73,7 +81,8 @@ export class Neighbour {
     look("b to a", before.ba, b, a);
     if (before.reconnects > 0) wrong.push(`the pair lost its links ${before.reconnects} times`);
     await this.#ask("resume");
-    await this.#flows(before).catch((error) => wrong.push(String(error)));
+    await this.flows(before).catch((error) => wrong.push(String(error)));
+    if (wrong.length > 0) wrong.push(`figures of the pair: ${JSON.stringify(before.figures)}`);
     return wrong;
   }
 
@@ -81,8 +90,9 @@ export class Neighbour {
     await this.child.stop();
   }
 
-  /** Waits until frames arrive again, both ways. */
-  async #flows(before: NeighbourCounts): Promise<void> {
+  /** Waits until more frames than `since` have arrived, both ways. */
+  async flows(since?: NeighbourCounts): Promise<void> {
+    const before = since ?? (await this.counts());
     await eventually(
       () => `frames of the neighbour\n${this.child.said()}`,
       async () => {
