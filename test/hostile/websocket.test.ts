@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Limits, NIC_PATH } from "../../shared/wire/protocol.ts";
 import { ChaosProxy } from "../support/chaos-proxy.ts";
+import { cases } from "../support/counts.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
-import { eventually, startRingwire } from "../support/process.ts";
+import { eventually, sleep, startRingwire } from "../support/process.ts";
 import { packBatch, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 
@@ -150,6 +151,25 @@ describe("frames that RFC 6455 forbids", () => {
     expect(await raw.closeCode()).toBe(1000);
   });
 
+  it("fault-A8: ten thousand pings a second are answered, and the neighbours' frames flow", async () => {
+    const raw = await joined();
+    const pings = Buffer.concat(
+      Array.from({ length: 100 }, () => wsFrame(Buffer.alloc(4), { opcode: WsOpcode.PING })),
+    );
+    const before = raw.received.length;
+    const ticks = cases(500);
+    for (let i = 0; i < ticks; i++) {
+      raw.write(pings);
+      await sleep(10);
+    }
+    await stage.neighbour.flows();
+    // A pong of four bytes takes six. The device may say other things, too.
+    const pongs = () => raw.received.length - before >= ticks * 100 * 6 || undefined;
+    await eventually("all pongs", pongs);
+    raw.write(wsFrame(Buffer.from([3, 0xe8]), { opcode: WsOpcode.CLOSE }));
+    expect(await raw.closeCode()).toBe(1000);
+  });
+
   it("fault-A8: pings whose pongs nobody reads end the connection, not the memory", async () => {
     const raw = await joined();
     raw.socket.pause();
@@ -255,7 +275,7 @@ describe("requests that are no upgrade", () => {
 
   it("fault-A6: headers that drip are cut after 10 s, and so is a silent socket", async () => {
     const drips = await Promise.all(
-      Array.from({ length: 50 }, () => RawSocket.connect(stage.port)),
+      Array.from({ length: 1000 }, () => RawSocket.connect(stage.port)),
     );
     const silent = await RawSocket.connect(stage.port);
     const request = upgradeRequest(stage.port);
@@ -265,6 +285,12 @@ describe("requests that are no upgrade", () => {
       at++;
     }, 300);
     try {
+      // Beside a thousand of them the neighbours' frames flow, and a guest may join.
+      const guest = await RawFrontend.join(stage.port, stage.name());
+      expect(await guest.survived()).toBe(true);
+      await guest.end();
+      await stage.neighbour.flows();
+      expect(drips.some((raw) => !raw.over)).toBe(true);
       await Promise.all([...drips, silent].map((raw) => raw.ended()));
     } finally {
       clearInterval(timer);
@@ -295,7 +321,7 @@ describe("connections that end badly", () => {
 
   it("fault-A12: an influx of connections leaves room, and goes", async () => {
     const sockets: Socket[] = [];
-    for (let i = 0; i < 500; i++) {
+    for (let i = 0; i < 5000; i++) {
       const socket = new Socket();
       socket.on("error", () => {});
       socket.connect(stage.port, "127.0.0.1");
@@ -305,6 +331,7 @@ describe("connections that end badly", () => {
     const guest = await RawFrontend.join(stage.port, stage.name());
     expect(await guest.survived()).toBe(true);
     await guest.end();
+    await stage.neighbour.flows();
     for (const socket of sockets) socket.resetAndDestroy();
   });
 

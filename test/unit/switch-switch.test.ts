@@ -231,6 +231,52 @@ describe("storm control", () => {
     expect(inASecond(alone, 5000, BROADCAST)).toBeLessThan(201);
   });
 
+  /**
+   * Ports 1 and 2 are joined outside of the segment: what leaves by one comes back by the other.
+   * Runs for `seconds`, a thousand rounds in each. Returns the frames that went round in the last.
+   */
+  function loop(n: Net, seconds: number, send: () => void): number {
+    let went = 0;
+    for (let i = 0; i < seconds * 1000; i++) {
+      if (i % 1000 === 0) went = 0;
+      if (i % 100 === 0) send();
+      const [left, right] = [n.ports[1]!.got.splice(0), n.ports[2]!.got.splice(0)];
+      for (const { bytes } of left) n.handles[2]!.input(frameOf(bytes, [bytes.length]));
+      for (const { bytes } of right) n.handles[1]!.input(frameOf(bytes, [bytes.length]));
+      went += left.length + right.length;
+      n.clock.ms += 1;
+      n.segment.tick();
+    }
+    return went;
+  }
+
+  it.each(kinds)("fault-I6 a loop with %s frames is contained", (kind, destination, limit) => {
+    const n = nicNet(4, { storm });
+    const seconds = 5;
+    loop(n, seconds, () => n.handles[0]!.input(frame([...destination], A)));
+    // The canary gets what the sender floods, and from each end of the loop its limit.
+    const sent = seconds * 10;
+    expect(counts(n)[3]).toBeLessThanOrEqual(sent + 2 * limit * (seconds + 1));
+    const refused = [1, 2].map((i) => port(n, i).in.dropped[`storm_${kind}`] ?? 0);
+    expect(Math.min(...refused)).toBeGreaterThan(0);
+    expect(port(n, 0).in).toMatchObject({ flooded: sent, dropped: {} });
+    // The frames that were refused are gone, so the loop is empty when nobody sends.
+    expect(loop(n, 1, () => {})).toBe(0);
+  });
+
+  it("fault-I6 without a limit, one frame goes round for ever", () => {
+    const n = nicNet(4);
+    n.handles[0]!.input(frame(BROADCAST, A));
+    expect(loop(n, 3, () => {})).toBeGreaterThan(1000);
+  });
+
+  it("fault-I6 frames of a NIC's own address do not go round at all", () => {
+    const n = nicNet(4, { storm });
+    expect(loop(n, 2, () => n.handles[0]!.input(frame(BROADCAST, own(0))))).toBe(20);
+    expect(counts(n)[3]).toBe(20);
+    expect(port(n, 1).in).toMatchObject({ dropped: { mac_spoof: 20 } });
+  });
+
   it("is named once a second, with the kind, the limit and the number of frames", () => {
     const n = nicNet(3, { storm });
     const told: PortNotice[] = [];
