@@ -42,7 +42,15 @@ export class NodeStream implements ByteStream {
   }
 
   write(bytes: Uint8Array, done: () => void): void {
-    this.#socket.write(bytes, done);
+    let isDone = false;
+    const finish = (): void => {
+      if (isDone) return;
+      isDone = true;
+      done();
+    };
+    this.#socket.write(bytes, finish);
+    // Node tells of a write in a later tick, also when the system has accepted all bytes at once.
+    if (this.#socket.writableLength === 0) finish();
   }
 
   end(): void {
