@@ -144,8 +144,10 @@ test("page-W3 the time that a batch takes is no time that pays for the next one"
   const now = vi.fn(() => ms);
   const { made, ended, churn } = windowMaker(now);
   const most = Limits.WINDOWS_BYTES_A_SECOND / Limits.WINDOW_BYTES;
+  // The link looks at the clock when it begins with the batch, and when the batch is applied.
+  let looks = 0;
   now.mockImplementation(() => {
-    ms += 60_000;
+    if (looks++ < 2) ms += 60_000;
     return ms;
   });
   churn(most);
