@@ -5,7 +5,7 @@
  * here before it uses it, and drops what waited. Frames that are seconds late do harm: their senders
  * have sent them again, and the burst delays the frames of the present.
  *
- * Who drops, and until when:
+ * The places that drop old input, and until when:
  *
  *   a link (device: Tx, frontend: Rx)   until the answer to a heartbeat that was sent behind the stall
  *   a TAP (uplink, host)                until it has been read empty

@@ -29,7 +29,7 @@ const MODULE =
 /** Applies a key to the bytes from `at` to `end`, at least 16 of them, a multiple of 16. */
 type MaskBlocks = (at: number, end: number, key: number) => void;
 
-/** What is used of WebAssembly. Its types belong to the browser's library, which is not loaded. */
+/** The part of WebAssembly that this file uses. Its types belong to the browser's library, which is not loaded. */
 interface WebAssemblyApi {
   Memory: new (size: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer };
   Module: new (bytes: Uint8Array) => object;

@@ -93,6 +93,21 @@ export function addressOf(bytes: Bytes): number {
   return memcpy(bytes, bytes, 0);
 }
 
+const addresses = new WeakMap<ArrayBufferLike, number>();
+
+/**
+ * Returns the address of a buffer that is used again and again. As with `addressOf`, the caller
+ * keeps a reference to the buffer.
+ */
+export function addressOfBuffer(buffer: ArrayBufferLike): number {
+  let address = addresses.get(buffer);
+  if (address === undefined) {
+    address = addressOf(new Uint8Array(buffer));
+    addresses.set(buffer, address);
+  }
+  return address;
+}
+
 // linux: include/uapi/asm-generic/fcntl.h
 export const O_RDONLY = 0;
 export const O_RDWR = 0o2;

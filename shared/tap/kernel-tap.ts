@@ -35,18 +35,6 @@ const LOW = endianness() === "LE" ? 0 : 1;
 /** V8 may move the bytes of smaller buffers, so their address can't be given to the kernel. */
 const LEAST_BUFFER = 65;
 
-/** Addresses of the buffers that frames consist of. They are few, and live long. */
-const addresses = new WeakMap<ArrayBufferLike, number>();
-
-function addressOf(buffer: ArrayBufferLike): number {
-  let address = addresses.get(buffer);
-  if (address === undefined) {
-    address = sys.addressOf(new Uint8Array(buffer));
-    addresses.set(buffer, address);
-  }
-  return address;
-}
-
 export class KernelTap implements TapEnd {
   readonly name: string;
   /** True for a persistent TAP. It stays, with its addresses, when this process ends. */
@@ -252,7 +240,7 @@ export class KernelTap implements TapEnd {
     for (let i = 0; i < count; i++) {
       const bytes = buffers[i]!;
       if (bytes.buffer.byteLength < LEAST_BUFFER) return this.#writeCopy(frame, length);
-      const address = addressOf(bytes.buffer) + bytes.byteOffset + offsets[i]!;
+      const address = sys.addressOfBuffer(bytes.buffer) + bytes.byteOffset + offsets[i]!;
       this.#span(i + 1, address, lengths[i]!);
     }
     return sys.writev(this.#fd, this.#iovecAddress, count + 1);

@@ -14,18 +14,6 @@ interface Tail {
   readonly done: () => void;
 }
 
-/** Addresses of buffers that are read into. */
-const addresses = new WeakMap<ArrayBufferLike, number>();
-
-function addressOf({ buffer }: Uint8Array): number {
-  let address = addresses.get(buffer);
-  if (address === undefined) {
-    address = sys.addressOf(new Uint8Array(buffer));
-    addresses.set(buffer, address);
-  }
-  return address;
-}
-
 export class FdStream implements ByteStream {
   readonly #fd: number;
   readonly #watch: Watch;
@@ -141,7 +129,7 @@ export class FdStream implements ByteStream {
       const room = input.room();
       const n = sys.recv(
         this.#fd,
-        addressOf(input.bytes) + input.bytes.byteOffset + input.end,
+        sys.addressOfBuffer(input.bytes.buffer) + input.bytes.byteOffset + input.end,
         room,
         FLAGS,
       );

@@ -357,7 +357,7 @@ export class Link {
     this.#owner.writableAgain();
   }
 
-  /** What is received up to the answer of this heartbeat waited while this process stood still. */
+  /** Input up to the answer to this heartbeat has waited while this process stood still. */
   #stalled(): void {
     this.#seenStalls = this.#stalls.count;
     this.#freshAt = this.#beat();

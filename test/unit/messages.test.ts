@@ -102,7 +102,7 @@ describe.each(NICS)("a blocked sender, $kind", ({ kind, make }) => {
     const received = await stream(couple, 5000, length);
     if (whenFull === "hold") expect(received).toBe(5000);
     expect(couple.segment.snapshot().ports.map((port) => port.in.frames)).toEqual([5000, 0]);
-    // What is still unreported is not what a sender could wait for.
+    // No sender waits for a report of the bytes that are still unreported.
     expect(couple.a.outstanding).toBeLessThanOrEqual(64);
     await couple.settle();
     expect(couple.a.outstanding).toBe(0);
