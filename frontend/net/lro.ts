@@ -16,6 +16,7 @@
  * Source: freebsd-src: sys/netinet/tcp_lro.c (place, limits, flush at the end of a burst);
  * linux: net/ipv4/tcp_offload.c (tcp_gro_receive).
  */
+import { viewOf } from "../../shared/bytes/words.ts";
 import { finishChecksum, foldSum, sumShort, verifyL3 } from "../../shared/net/checksum.ts";
 import { Frame, MAX_SPANS, type QueueId } from "../../shared/net/frame.ts";
 import {
@@ -42,6 +43,8 @@ import { Csum, type Mbuf } from "./mbuf.ts";
 /** Flows held at a time, as many as FreeBSD's tcp_lro starts with. */
 const FLOWS = 8;
 const MOST_IP_BYTES = 65535;
+/** Most header bytes of a packet that can be merged: Ethernet, tags, IPv6, TCP with its options. */
+const MASK_BYTES = 128;
 
 /** The ring's counters: segments put behind another, super-frames passed on. */
 export class LroStats {
@@ -73,6 +76,8 @@ export class LroQueue {
    * TCP checksum is known to be right.
    */
   offer(m: Mbuf, csumValid: boolean): void {
+    // Most packets continue the flow of the packet before them. Their headers need no parser.
+    if (csumValid && this.#count > 0 && this.#continue(this.#count - 1, m)) return;
     // The headers are in front: pieces beyond what a frame can have don't matter here.
     frameOver(m, this.#frame);
     this.offerParsed(this.#frame.headers(), m, csumValid);
@@ -96,14 +101,7 @@ export class LroQueue {
     const payload = length - h.payloadOffset;
     const pushed = (h.u8(h.l4Offset + TCP_FLAGS) & TcpFlag.PSH) !== 0;
     if (i >= 0) {
-      const flow = this.#flows[i]!;
-      if (flow.continuedBy(h, payload) && this.#append(flow.head!, m, h.payloadOffset)) {
-        this.#stats.lro_queued++;
-        flow.grow(payload, pushed);
-        // Nothing may follow a short or pushed segment: cutting would not find the border again.
-        if (pushed || payload < flow.mss) this.#end(i);
-        return;
-      }
+      if (this.#flows[i]!.continuedBy(h, payload) && this.#append(i, m, payload, pushed)) return;
       this.#end(i);
     }
     // Too small a first segment makes a size that nobody would cut by again.
@@ -125,21 +123,26 @@ export class LroQueue {
     return -1;
   }
 
+  /** Appends `m` if its headers are those of the next segment of flow `i`. False: look closer. */
+  #continue(i: number, m: Mbuf): boolean {
+    const flow = this.#flows[i]!;
+    if (!flow.isNext(m)) return false;
+    return this.#append(i, m, m.pktLength - flow.headerLength, flow.isPushed(m));
+  }
+
   /**
-   * Puts what follows the first `headerBytes` of `m` behind `head`. False, with nothing done, when
-   * the chain would have more pieces than a frame has spans.
+   * Puts the payload of `m` behind flow `i`. False, with nothing done, when the chain would have
+   * more pieces than a frame has spans.
    */
-  #append(head: Mbuf, m: Mbuf, headerBytes: number): boolean {
-    let pieces = 1;
-    let last = head;
-    while (last.next !== undefined) {
-      last = last.next;
-      pieces++;
-    }
+  #append(i: number, m: Mbuf, payload: number, pushed: boolean): boolean {
+    const flow = this.#flows[i]!;
+    let pieces = flow.pieces;
     for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) pieces++;
     if (pieces > this.#maxPieces) return false;
-    head.pktLength += m.pktLength - headerBytes;
-    last.next = trimFront(m, headerBytes);
+    flow.append(m, payload, pushed);
+    this.#stats.lro_queued++;
+    // Nothing may follow a short or pushed segment: cutting would not find the border again.
+    if (pushed || payload < flow.mss) this.#end(i);
     return true;
   }
 
@@ -151,6 +154,7 @@ export class LroQueue {
     this.#flows[this.#count] = flow;
     const m = flow.head!;
     flow.head = undefined;
+    flow.last = undefined;
     if (flow.segments > 1) {
       flow.finish(m);
       this.#stats.lro_flushed++;
@@ -169,6 +173,9 @@ export class LroQueue {
 class Flow {
   /** The packet of the first segment, with the others behind it. */
   head: Mbuf | undefined;
+  /** The last piece of that chain, and the number of its pieces. */
+  last: Mbuf | undefined;
+  pieces = 0;
   segments = 0;
   /** Bytes of the merged frame. */
   length = 0;
@@ -179,21 +186,32 @@ class Flow {
   /** The headers of `head`: frame byte n is #bytes[#at + n]. */
   #bytes: Uint8Array = EMPTY;
   #at = 0;
+  #view = viewOf(EMPTY);
   #l3Offset = 0;
   #nextSequence = 0;
   #nextId = 0;
+  /** True when the id of an IPv4 segment means nothing. */
+  #isAtomic = false;
+  /** The header's changing words, added: length, id and checksum of IPv4. */
+  #ipWords = 0;
+  /** Bits of the header that are the same in all segments of a flow, by word of four bytes. */
+  readonly #alikeBits = new Int32Array(MASK_BYTES / 4);
+  #alikeWords = 0;
 
   start(h: Headers, payload: number, m: Mbuf): void {
     this.head = m;
+    this.pieces = 0;
+    this.#endsWith(m);
     this.segments = 1;
     this.length = h.payloadOffset + payload;
     this.mss = payload;
-    this.headerLength = h.payloadOffset;
-    this.csumStart = h.l4Offset;
-    this.isIp6 = h.l3 === L3.IPV6;
-    this.#bytes = h.bytes;
     this.#at = h.at;
-    this.#l3Offset = h.l3Offset;
+    if (this.#bytes !== h.bytes) {
+      this.#bytes = h.bytes;
+      this.#view = viewOf(h.bytes);
+    }
+    this.#shape(h);
+    this.#ipWords = this.isIp6 ? 0 : this.#sumOfIpWords(h.at + h.l3Offset);
     this.#nextSequence = (h.u32(h.l4Offset + TCP_SEQUENCE) + payload) >>> 0;
     this.#nextId = (h.u16(h.l3Offset + IPV4_ID) + 1) & 0xffff;
   }
@@ -234,7 +252,105 @@ class Flow {
     return this.#alike(h, l4 + TCP_CHECKSUM + 2, this.headerLength);
   }
 
-  grow(payload: number, pushed: boolean): void {
+  /**
+   * True when `m` is the next segment, with headers of the same shape. Then its headers need no
+   * parser, because all bits that a parser looks at are those of `head`, which was parsed. False
+   * says nothing about `m`.
+   */
+  isNext(m: Mbuf): boolean {
+    const { headerLength } = this;
+    const view = this.#view;
+    const words = this.#alikeWords;
+    const ours = this.#at;
+    const theirs = m.at;
+    if (m.buffer !== this.#bytes || m.length <= headerLength) return false;
+    if (words === 0 || Math.max(ours, theirs) + 4 * words > view.byteLength) return false;
+    const payload = m.pktLength - headerLength;
+    const ipBytes = m.pktLength - this.#l3Offset;
+    if (payload > this.mss) return false;
+    if (this.length + payload - this.#l3Offset > MOST_IP_BYTES) return false;
+    const bits = this.#alikeBits;
+    for (let i = 0; i < words; i++) {
+      const differs = view.getInt32(ours + 4 * i) ^ view.getInt32(theirs + 4 * i);
+      if ((differs & bits[i]!) !== 0) return false;
+    }
+    const tcp = theirs + this.csumStart;
+    if (view.getUint32(tcp + TCP_SEQUENCE) !== this.#nextSequence) return false;
+    if ((view.getUint8(tcp + TCP_FLAGS) & ~TcpFlag.PSH) !== TcpFlag.ACK) return false;
+    const ip = theirs + this.#l3Offset;
+    if (this.isIp6) return view.getUint16(ip + IPV6_LENGTH) === ipBytes - IPV6_HEADER_BYTES;
+    if (view.getUint16(ip + IPV4_LENGTH) !== ipBytes) return false;
+    if (!this.#isAtomic && view.getUint16(ip + IPV4_ID) !== this.#nextId) return false;
+    // Its checksum is right if what differs adds up to the same, because that of `head` is right.
+    return (this.#sumOfIpWords(ip) - this.#ipWords) % 0xffff === 0;
+  }
+
+  isPushed(m: Mbuf): boolean {
+    return (m.buffer[m.at + this.csumStart + TCP_FLAGS]! & TcpFlag.PSH) !== 0;
+  }
+
+  /** Puts the payload of `m` behind the chain. */
+  append(m: Mbuf, payload: number, pushed: boolean): void {
+    const rest = trimFront(m, this.headerLength);
+    this.last!.next = rest;
+    this.head!.pktLength += payload;
+    if (rest !== undefined) this.#endsWith(rest);
+    this.#grow(payload, pushed);
+  }
+
+  /** Counts the pieces of `m`, which are the new end of the chain. */
+  #endsWith(m: Mbuf): void {
+    let last = m;
+    this.pieces++;
+    while (last.next !== undefined) {
+      last = last.next;
+      this.pieces++;
+    }
+    this.last = last;
+  }
+
+  /** Adds the words of an IPv4 header that differ between the segments of a flow. */
+  #sumOfIpWords(ip: number): number {
+    const view = this.#view;
+    return (
+      view.getUint16(ip + IPV4_LENGTH) +
+      view.getUint16(ip + IPV4_ID) +
+      view.getUint16(ip + IPV4_CHECKSUM)
+    );
+  }
+
+  /** Notes where the headers are, and which of their bits are the same in all segments. */
+  #shape(h: Headers): void {
+    const isIp6 = h.l3 === L3.IPV6;
+    this.#isAtomic = !isIp6 && (h.u8(h.l3Offset + IPV4_FRAGMENT) & IPV4_DF) !== 0;
+    const isKnown =
+      this.headerLength === h.payloadOffset &&
+      this.csumStart === h.l4Offset &&
+      this.#l3Offset === h.l3Offset &&
+      this.isIp6 === isIp6;
+    if (isKnown) return;
+    this.headerLength = h.payloadOffset;
+    this.csumStart = h.l4Offset;
+    this.#l3Offset = h.l3Offset;
+    this.isIp6 = isIp6;
+    const alike = new Uint8Array(MASK_BYTES);
+    const changing = (at: number, bytes: number): unknown => alike.fill(0, at, at + bytes);
+    alike.fill(0xff, 0, h.payloadOffset);
+    if (isIp6) changing(h.l3Offset + IPV6_LENGTH, 2);
+    else {
+      changing(h.l3Offset + IPV4_LENGTH, 2);
+      changing(h.l3Offset + IPV4_ID, 2);
+      changing(h.l3Offset + IPV4_CHECKSUM, 2);
+    }
+    changing(h.l4Offset + TCP_SEQUENCE, 4);
+    changing(h.l4Offset + TCP_FLAGS, 1);
+    changing(h.l4Offset + TCP_CHECKSUM, 2);
+    const view = viewOf(alike);
+    for (let i = 0; i < this.#alikeBits.length; i++) this.#alikeBits[i] = view.getInt32(4 * i);
+    this.#alikeWords = h.payloadOffset > MASK_BYTES ? 0 : Math.ceil(h.payloadOffset / 4);
+  }
+
+  #grow(payload: number, pushed: boolean): void {
     this.segments++;
     this.length += payload;
     this.#nextSequence = (this.#nextSequence + payload) >>> 0;

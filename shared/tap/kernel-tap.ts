@@ -237,11 +237,17 @@ export class KernelTap implements TapEnd {
       frame.copyTo(this.#tx, VNET_HEADER_BYTES, 0, length);
       return sys.write(this.#fd, this.#txAddress, VNET_HEADER_BYTES + length);
     }
+    // The spans of a frame often lie in one buffer, whose address is looked up once.
+    let last: Uint8Array | undefined;
+    let address = 0;
     for (let i = 0; i < count; i++) {
       const bytes = buffers[i]!;
-      if (bytes.buffer.byteLength < LEAST_BUFFER) return this.#writeCopy(frame, length);
-      const address = sys.addressOfBuffer(bytes.buffer) + bytes.byteOffset + offsets[i]!;
-      this.#span(i + 1, address, lengths[i]!);
+      if (bytes !== last) {
+        if (bytes.buffer.byteLength < LEAST_BUFFER) return this.#writeCopy(frame, length);
+        address = sys.addressOfBuffer(bytes.buffer) + bytes.byteOffset;
+        last = bytes;
+      }
+      this.#span(i + 1, address + offsets[i]!, lengths[i]!);
     }
     return sys.writev(this.#fd, this.#iovecAddress, count + 1);
   }
