@@ -3,16 +3,22 @@
  * loop in another one (libuv: docs/src/loop.rst, uv_backend_fd): the descriptor that is readable
  * when libuv has work, and the time until its next timer.
  *
- *   libuv's turn:  timers ─► poll, without a wait ─► immediates ─► Reactor.turn ─┐
- *        ▲                                               waits for both          │
- *        └───────────────────────────────────────────────────────────────────────┘
+ *   libuv's turn:  timers ─► poll, without a wait ─► immediates ─► our turns ─┐
+ *        ▲                                     Reactor.turn ─► promises ─┐    │
+ *        │                                          ▲                    │    │
+ *        │                                          └─ libuv has no work ┤    │
+ *        └──────────────────────────────────────────── libuv has work ───┴────┘
  *
- * An idle handle of ours keeps libuv from waiting in its own poll. It rests during our turn, so that
+ * An idle handle of ours keeps libuv from waiting in its own poll. It rests during our turns, so that
  * uv_backend_timeout tells whether anything else is due: an immediate, a watcher that libuv has not
  * put into its set yet, a closing handle, a timer.
+ *
+ * Between two turns of ours, promises and next ticks run by the function that Node itself calls
+ * between two immediates (node: lib/internal/process/task_queues.js, runNextTicks). Where Node does
+ * not offer it, libuv has its turn after each of ours.
  */
 import koffi from "koffi";
-import { newEvent, type Waiter } from "./reactor.ts";
+import { newEvent, type RunTurn, type Waiter } from "./reactor.ts";
 import * as sys from "./sys.ts";
 
 type Pointer = unknown;
@@ -30,36 +36,54 @@ const FOR_EVER_MS = 0x7fff_ffff;
 const LONGEST_WAIT_MS = 1000;
 
 // The functions of this moment: a test may replace the global ones by a clock of its own.
-const { setImmediate, setInterval, clearInterval } = globalThis;
+const { setImmediate, setInterval, clearInterval, queueMicrotask } = globalThis;
+
+/** Runs promises and next ticks. Undefined where Node does not offer it. */
+const nodesTick = (process as { _tickCallback?: () => void })._tickCallback;
+
+/** Returns whether `tick` runs a promise and a next tick before it returns. */
+function drains(tick: () => void): boolean {
+  let ran = 0;
+  const count = (): void => void ran++;
+  queueMicrotask(count);
+  process.nextTick(count);
+  tick();
+  return ran === 2;
+}
 
 export class EmbeddedWaiter implements Waiter {
   readonly #timeout: (loop: Pointer) => number;
+  readonly #updateTime: (loop: Pointer) => void;
   readonly #start: (handle: Pointer, callback: Pointer) => number;
   readonly #stop: (handle: Pointer) => number;
   readonly #loop: Pointer;
   readonly #idle: Pointer;
   /** A function of libuv that does nothing with a handle: the callback of the idle handle. */
   readonly #nothing: Pointer;
-  #turn: () => void = () => {};
+  #turn: RunTurn = () => true;
   /** Set while something is watched. */
   #keepAlive: NodeJS.Timeout | undefined;
   #isScheduled = false;
-  /** Number of callbacks of `soon` that wait. */
-  #soon = 0;
-  readonly #runSoon = (run: () => void): void => {
-    this.#soon--;
-    run();
-  };
+  #isRunning = false;
+  #tick: (() => void) | undefined = nodesTick;
+  #isTickTried = false;
   readonly #run = (): void => {
     this.#isScheduled = false;
     if (this.#keepAlive === undefined) return;
     this.#stop(this.#idle);
-    this.#turn();
+    this.#isRunning = true;
+    try {
+      this.#turns();
+    } finally {
+      this.#isRunning = false;
+      if (this.#keepAlive !== undefined) this.turned();
+    }
   };
 
   /** Adds libuv's descriptor to `epoll`. Throws when this process's libuv is not as expected. */
   constructor(epoll: number) {
     this.#timeout = uv("int uv_backend_timeout(void *loop)");
+    this.#updateTime = uv("void uv_update_time(void *loop)");
     this.#start = uv("int uv_idle_start(void *handle, void *callback)");
     this.#stop = uv("int uv_idle_stop(void *handle)");
     this.#loop = uv<[], Pointer>("void *uv_default_loop()")();
@@ -88,36 +112,44 @@ export class EmbeddedWaiter implements Waiter {
     }
   }
 
-  start(turn: () => void): void {
+  start(turn: RunTurn): void {
     this.#turn = turn;
     this.#keepAlive = setInterval(() => {}, FOR_EVER_MS);
     this.turned();
   }
 
-  /** True while something is watched. */
-  get isActive(): boolean {
-    return this.#keepAlive !== undefined;
+  /** Runs turns of the reactor until libuv has work. */
+  #turns(): void {
+    let ms = this.#timeUntilLibuv();
+    do {
+      const isLibuvReady = this.#turn(ms);
+      if (isLibuvReady || !this.#drain()) return;
+      // A timer counts from libuv's time, which stands still between its turns.
+      this.#updateTime(this.#loop);
+      ms = this.#timeUntilLibuv();
+    } while (ms > 0);
   }
 
-  /**
-   * Calls `run` in the next turn of libuv, as setImmediate does. libuv does not know of this call. An
-   * immediate that it knows of would cost a turn without a wait, because Node rests its handle for
-   * immediates only behind the last of them.
-   */
-  soon(run: () => void): void {
-    this.#soon++;
-    setImmediate(this.#runSoon, run).unref();
-  }
-
-  timeout(): number {
-    if (this.#soon > 0) return 0;
+  /** Returns the time (ms) until libuv has work, 0 when it has. */
+  #timeUntilLibuv(): number {
     const ms = this.#timeout(this.#loop);
     return ms < 0 ? LONGEST_WAIT_MS : Math.min(ms, LONGEST_WAIT_MS);
   }
 
+  /** Runs promises and next ticks. Returns false where libuv's turn must do it. */
+  #drain(): boolean {
+    if (this.#tick === undefined || this.#keepAlive === undefined) return false;
+    if (this.#isTickTried) this.#tick();
+    else {
+      this.#isTickTried = true;
+      if (!drains(this.#tick)) this.#tick = undefined;
+    }
+    return this.#tick !== undefined && this.#keepAlive !== undefined;
+  }
+
   turned(): void {
+    if (this.#isRunning || this.#isScheduled) return;
     this.#start(this.#idle, this.#nothing);
-    if (this.#isScheduled) return;
     this.#isScheduled = true;
     // Unreferenced, so that libuv's idle handle for immediates counts those of others only.
     setImmediate(this.#run).unref();
@@ -127,7 +159,5 @@ export class EmbeddedWaiter implements Waiter {
     clearInterval(this.#keepAlive);
     this.#keepAlive = undefined;
     this.#stop(this.#idle);
-    // A turn for what waits.
-    if (this.#soon > 0) setImmediate(() => {});
   }
 }

@@ -9,7 +9,7 @@
 import { readSync, writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import { newEvent, type Waiter } from "./reactor.ts";
+import { newEvent, type RunTurn, type Waiter } from "./reactor.ts";
 import * as sys from "./sys.ts";
 
 const WORKER = new URL(`./wait-worker${extname(import.meta.url)}`, import.meta.url);
@@ -49,20 +49,16 @@ export class HelperWaiter implements Waiter {
     sys.epollCtl(epoll, sys.EPOLL_CTL_ADD, this.#wake, newEvent(sys.EPOLLIN));
   }
 
-  start(turn: () => void): void {
-    this.#turn = turn;
+  start(turn: RunTurn): void {
+    this.#turn = () => void turn(0);
     if (this.#isAwake) readSync(this.#wake, new Uint8Array(8));
     this.#isAwake = false;
     this.#word = new Int32Array(new SharedArrayBuffer(4));
     this.#set(Phase.WAITING);
     const workerData: WaitWorkerData = { epoll: this.#epoll, word: this.#word };
     this.#worker = new Worker(WORKER, { name: "reactor", workerData });
-    this.#worker.on("message", () => this.#turn());
+    this.#worker.on("message", this.#turn);
     process.on("exit", this.#onExit);
-  }
-
-  timeout(): number {
-    return 0;
   }
 
   turned(isDue: boolean): void {

@@ -5,11 +5,9 @@
  */
 import { isMainThread } from "node:worker_threads";
 import type { DeviceStatus } from "../status/device-status.ts";
-import type { EmbeddedWaiter } from "./embedded.ts";
 import type { Reactor } from "./reactor.ts";
 
 let embedded: Reactor | undefined;
-let waiter: EmbeddedWaiter | undefined;
 let reason = "not started";
 let opening: Promise<void> | undefined;
 let helped: Promise<Reactor> | undefined;
@@ -33,8 +31,7 @@ async function open(): Promise<void> {
     const { openEpoll, Reactor } = await import("./reactor.ts");
     const { EmbeddedWaiter } = await import("./embedded.ts");
     const epoll = openEpoll();
-    waiter = new EmbeddedWaiter(epoll);
-    embedded = new Reactor(epoll, waiter);
+    embedded = new Reactor(epoll, new EmbeddedWaiter(epoll));
     reason = "";
   } catch (error) {
     reason = error instanceof Error ? error.message : String(error);
@@ -55,7 +52,7 @@ export const reactor = (): Reactor | undefined => embedded;
 
 /** Calls `run` in the next turn of the event loop, behind the input that has arrived. */
 export function soon(run: () => void): void {
-  if (waiter?.isActive === true) waiter.soon(run);
+  if (embedded?.isActive === true) embedded.soon(run);
   else setImmediate(run);
 }
 

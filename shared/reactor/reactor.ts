@@ -1,13 +1,16 @@
 /**
  * One epoll set for the descriptors of the data path, and the turns in which their handlers run.
  *
- *   turn:  wait ──► handlers of the ready descriptors ──► handlers that asked to run again
+ *   turn:  wait ──► handlers that asked to run again ──► handlers of the ready descriptors ──► `soon`
  *
  * A `Waiter` decides when a turn runs, and where the thread waits: inside the turn (EmbeddedWaiter),
  * or in a helper thread (HelperWaiter).
  */
 import * as sys from "./sys.ts";
 import { TurnTimes } from "./turn-times.ts";
+
+// The function of this moment: a test may replace the global one by a clock of its own.
+const { setImmediate } = globalThis;
 
 /** Most descriptors of one turn. Others that are ready have the next turn. */
 const MAX_EVENTS = 256;
@@ -39,11 +42,12 @@ export interface Watch {
 /** Called with the events of a turn. It works for a bounded time, and asks for the rest by `again`. */
 export type OnReady = (events: number) => void;
 
+/** A turn that waits for at most `ms`. Returns true when an event belonged to no watch. */
+export type RunTurn = (ms: number) => boolean;
+
 export interface Waiter {
   /** Called when the first watch begins. From then on the waiter calls `turn`. */
-  start(turn: () => void): void;
-  /** Returns the time (ms) that a turn may wait; 0 for none, -1 for any. */
-  timeout(): number;
+  start(turn: RunTurn): void;
   /** Called at the end of a turn. `isDue` is true when handlers asked to run again. */
   turned(isDue: boolean): void;
   /** Called when the last watch has ended. */
@@ -100,7 +104,9 @@ export class Reactor {
   readonly #address = sys.addressOf(this.#events);
   #serial = 0;
   #spare: WatchedFd[] = [];
-  readonly #run = (): void => this.#runTurn();
+  #soon: (() => void)[] = [];
+  #spareSoon: (() => void)[] = [];
+  readonly #run: RunTurn = (ms) => this.#runTurn(ms);
 
   /** `epoll` is a descriptor of epoll_create1. Events of descriptors without a watch are ignored. */
   constructor(epoll: number, waiter: Waiter) {
@@ -129,41 +135,73 @@ export class Reactor {
   forget(watch: WatchedFd): void {
     this.control(sys.EPOLL_CTL_DEL, watch, 0);
     this.#watches.delete(watch.fd);
-    if (this.#watches.size === 0) this.#waiter.stop();
+    if (this.#watches.size > 0) return;
+    this.#waiter.stop();
+    for (const run of this.#soon.splice(0)) setImmediate(run);
   }
 
-  /** Waits, then calls the handlers. */
-  #runTurn(): void {
+  /** True while a handler or a callback waits for the next turn. */
+  get isDue(): boolean {
+    return this.due.length > 0 || this.#soon.length > 0;
+  }
+
+  /** True while something is watched. */
+  get isActive(): boolean {
+    return this.#watches.size > 0;
+  }
+
+  /**
+   * Calls `run` behind the handlers of this turn. A callback of `soon` that calls `soon` has its
+   * callback in the next turn. For a reactor that is active.
+   */
+  soon(run: () => void): void {
+    this.#soon.push(run);
+  }
+
+  #runTurn(ms: number): boolean {
+    let isForeign = false;
     this.turn++;
     this.times.ended(performance.now());
-    const ms = this.due.length > 0 ? 0 : this.#waiter.timeout();
-    const n = sys.epollWait(this.#epoll, this.#address, MAX_EVENTS, ms);
+    const n = sys.epollWait(this.#epoll, this.#address, MAX_EVENTS, this.isDue ? 0 : ms);
     this.times.began(performance.now());
     try {
-      this.#runDue();
+      if (this.due.length > 0) this.#runDue();
       for (let i = 0; i < n; i++) {
         const at = i * EVENT_WORDS;
         const watch = this.#watches.get(this.#events[at + DATA_AT]!);
-        // An earlier handler of this turn may have ended the watch.
-        if (watch === undefined || watch.serial !== this.#events[at + DATA_AT + 1]) continue;
-        watch.onReady(this.#events[at]!);
+        if (watch !== undefined && watch.serial === this.#events[at + DATA_AT + 1]) {
+          watch.onReady(this.#events[at]!);
+        } else {
+          // An earlier handler of this turn may have ended the watch.
+          isForeign = true;
+        }
       }
+      if (this.#soon.length > 0) this.#runSoon();
     } finally {
-      if (this.#watches.size > 0) this.#waiter.turned(this.due.length > 0);
+      if (this.#watches.size > 0) this.#waiter.turned(this.isDue);
       else this.times.rest();
     }
+    return isForeign;
   }
 
   #runDue(): void {
-    if (this.due.length === 0) return;
     const due = this.due;
     this.due = this.#spare;
-    for (const watch of due) {
+    for (let i = 0; i < due.length; i++) {
+      const watch = due[i]!;
       watch.isDue = false;
       if (!watch.closed) watch.onReady(0);
     }
     due.length = 0;
     this.#spare = due;
+  }
+
+  #runSoon(): void {
+    const soon = this.#soon;
+    this.#soon = this.#spareSoon;
+    for (let i = 0; i < soon.length; i++) soon[i]!();
+    soon.length = 0;
+    this.#spareSoon = soon;
   }
 }
 

@@ -153,6 +153,61 @@ describe("in libuv's place", () => {
     await last;
   });
 
+  it("runs promises and next ticks between two turns, and lets libuv rest meanwhile", async () => {
+    await prepareReactor();
+    const { fd } = bell();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const said: string[] = [];
+    const late: string[] = [];
+    let calls = 0;
+    // Of libuv: it runs when the turns of the reactor end.
+    let ofLibuv = 0;
+    watches.push(
+      reactor()!.watch(fd, sys.EPOLLIN | sys.EPOLLOUT, () => {
+        if (calls > 0 && said.length < 2 * calls) late.push(`turn ${calls}`);
+        calls++;
+        process.nextTick(() => said.push("tick"));
+        void Promise.resolve().then(() => said.push("promise"));
+        soon(() => said.length < 2 * calls || late.push(`soon ${calls}`));
+        if (calls === 1) setTimeout(() => void ofLibuv++, 20);
+        if (ofLibuv > 0) resolve();
+      }),
+    );
+    await promise;
+    expect(late).toEqual([]);
+    expect(calls).toBeGreaterThan(3);
+  });
+
+  it.each([
+    ["offers to run promises", "many", ""],
+    ["does not", "one", "process._tickCallback = undefined;"],
+    ["offers a function that runs none", "one", "process._tickCallback = () => {};"],
+  ])(
+    "where Node %s, promises run before the next turn, and libuv has its turn behind %s of ours",
+    async (_offer, turns, before) => {
+      const room = new URL("../../shared/reactor/", import.meta.url).href;
+      const program = `${before}
+      const { prepareReactor, reactor } = await import("${room}index.ts");
+      const sys = await import("${room}sys.ts");
+      await prepareReactor();
+      const fd = sys.eventfd(1, sys.O_CLOEXEC);
+      let promises = 0, calls = 0, libuvs = 0, late = 0;
+      const { promise, resolve } = Promise.withResolvers();
+      const look = () => { libuvs++; if (!watch.closed) setImmediate(look).unref(); };
+      const watch = reactor().watch(fd, sys.EPOLLIN, () => {
+        if (promises < calls) late++;
+        if (++calls === 300) resolve();
+        void Promise.resolve().then(() => promises++);
+      });
+      look();
+      await promise;
+      watch.close();
+      console.log(JSON.stringify({ late, often: calls > 2 * libuvs }));`;
+      const child = await run([NODE, "--input-type=module", "-e", program]);
+      expect(JSON.parse(child.stdout)).toEqual({ late: 0, often: turns === "many" });
+    },
+  );
+
   it("measures its turns", async () => {
     await prepareReactor();
     const { fd, ring, hush } = bell();
