@@ -81,7 +81,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   event(port: number): void {
-    this.#link.post("event", { port });
+    if (!this.#link.closed) this.writer.event(port);
   }
 
   async hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {

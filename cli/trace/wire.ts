@@ -94,7 +94,7 @@ export class Tracer {
     const arrow = direction === "out" ? "->" : "<-";
     const lines: string[] = [];
     try {
-      const r = new Reader(batch);
+      const r = new Reader().open(batch, 0, batch.length);
       const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
       if (n === 0) lines.push(`${arrow} an empty batch`);
       for (let i = 0; i < n; i++) lines.push(`${arrow} ${this.#transaction(r, i)}`);

@@ -12,39 +12,22 @@
  *    1514      1730              84             80            390
  *
  * With 64-bit words of DataViews, 60 bytes need 17 ns and 192 bytes as long as Buffer
- * copy. To make or look up a view costs more than it saves. So short copies use the views
- * of the two arrays that were used last: the frames of a batch share the message, and often
- * the memory to which they are copied. (A lane is a BigInt on the heap until the loop is
- * optimised. Lanes of 32 bits need 28 ns. Float64 lanes may change NaNs.)
+ * copy. To make a view costs more than it saves. So short copies use the views of the arrays
+ * that were used last (views.ts): most frames come from and go to a few large memories. (A lane
+ * is a BigInt on the heap until the loop is optimised. Lanes of 32 bits need 28 ns. Float64
+ * lanes may change NaNs.)
  *
  * Without views the element loop wins up to 24 bytes. On a full frame it has a twentieth of
  * Buffer copy's speed. Buffer copy is as fast as set(subarray) or faster, and does not
  * allocate, as subarray does (0 to 199 scavenges in that run).
  */
+import { viewIfUsedAgain } from "./views.ts";
+
 const LOOP_BYTES = 24;
 /** Most bytes that are copied by lanes. */
 const LANES_BYTES = 192;
 const LANE_BYTES = 8;
 const bufferCopy = Buffer.prototype.copy;
-
-/** Keeps the view of one array. It is made when the array is used a second time in a row. */
-class LastView {
-  #bytes: Uint8Array | undefined;
-  #view: DataView | undefined;
-
-  of(bytes: Uint8Array): DataView | undefined {
-    if (bytes === this.#bytes) {
-      this.#view ??= new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      return this.#view;
-    }
-    this.#bytes = bytes;
-    this.#view = undefined;
-    return undefined;
-  }
-}
-
-const sources = new LastView();
-const targets = new LastView();
 
 /**
  * Copies `length` bytes. Throws RangeError for a span outside its array, because
@@ -66,9 +49,13 @@ export function copyBytes(
     bufferCopy.call(src as Buffer, dst, dstAt, srcAt, srcAt + length);
     return;
   }
-  const from = sources.of(src);
-  const to = targets.of(dst);
-  if (from !== undefined && to !== undefined && length >= LANE_BYTES) {
+  if (length <= LOOP_BYTES) {
+    for (let i = 0; i < length; i++) dst[dstAt + i] = src[srcAt + i]!;
+    return;
+  }
+  const from = viewIfUsedAgain(src);
+  const to = viewIfUsedAgain(dst);
+  if (from !== undefined && to !== undefined) {
     const end = srcAt + length - LANE_BYTES;
     let at = dstAt;
     for (let i = srcAt; i < end; i += LANE_BYTES, at += LANE_BYTES) {
@@ -76,9 +63,5 @@ export function copyBytes(
     }
     // The last lane may repeat bytes of the one before it.
     to.setBigInt64(dstAt + length - LANE_BYTES, from.getBigInt64(end));
-  } else if (length > LOOP_BYTES) {
-    bufferCopy.call(src as Buffer, dst, dstAt, srcAt, srcAt + length);
-  } else {
-    for (let i = 0; i < length; i++) dst[dstAt + i] = src[srcAt + i]!;
-  }
+  } else bufferCopy.call(src as Buffer, dst, dstAt, srcAt, srcAt + length);
 }

@@ -9,6 +9,17 @@ const WORTH = 4 * BLOCK;
 const keyBytes = new Uint8Array(4);
 const keyWord = new Int32Array(keyBytes.buffer);
 
+/** The array that was masked last, and the offset of its first byte in the arena; -1 outside. */
+const last: { bytes: Uint8Array; offset: number } = { bytes: keyBytes, offset: -1 };
+
+function arenaOffset(bytes: Uint8Array): number {
+  if (bytes !== last.bytes) {
+    last.bytes = bytes;
+    last.offset = bytes.buffer === arena ? bytes.byteOffset : -1;
+  }
+  return last.offset;
+}
+
 /**
  * Applies `key` to bytes[at .. at + length). The first byte of the key is the lowest of the word. The
  * zero key exists to avoid this work.
@@ -17,11 +28,14 @@ export function maskInPlace(bytes: Uint8Array, at: number, length: number, key: 
   if (key === 0) return;
   let i = at;
   const end = at + length;
-  if (length >= WORTH && bytes.buffer === arena) {
-    const blocks = length - (length % BLOCK);
-    maskBlocks(bytes.byteOffset + i, bytes.byteOffset + i + blocks, key);
-    i += blocks;
-  } else if (length >= WORTH) i += maskWords(bytes, at, length, key);
+  if (length >= WORTH) {
+    const offset = arenaOffset(bytes);
+    if (offset >= 0) {
+      const blocks = length - (length % BLOCK);
+      maskBlocks(offset + i, offset + i + blocks, key);
+      i += blocks;
+    } else i += maskWords(bytes, at, length, key);
+  }
   for (let n = i - at; i < end; i++, n++) bytes[i]! ^= key >>> (8 * (n & 3));
 }
 

@@ -1,5 +1,21 @@
 import { allocate, arena } from "./arena.ts";
 
+/** A buffer of a pool, with what its users would make for each use. */
+export class PooledBuffer {
+  readonly bytes: Uint8Array;
+  /** View of all bytes. */
+  readonly view: DataView;
+  /** Gives the buffer back to its pool. Call it once for each `get`. */
+  readonly release: () => void;
+
+  /** Called by BufferPool. */
+  constructor(bytes: Uint8Array, put: (buffer: PooledBuffer) => void) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.release = () => put(this);
+  }
+}
+
 /**
  * A pool of buffers of equal size, last in first out, because the lines of the buffer that was
  * used last are still in the cache.
@@ -7,7 +23,10 @@ import { allocate, arena } from "./arena.ts";
 export class BufferPool {
   readonly #bytes: number;
   readonly #keep: number;
-  readonly #free: Uint8Array[] = [];
+  readonly #free: PooledBuffer[] = [];
+  readonly #put = (buffer: PooledBuffer): void => {
+    if (this.#free.length < this.#keep || buffer.bytes.buffer === arena) this.#free.push(buffer);
+  };
 
   /**
    * Creates a pool of buffers of `bytes` bytes. It keeps at most `keep` returned buffers, and all of
@@ -18,12 +37,7 @@ export class BufferPool {
     this.#keep = keep;
   }
 
-  get(): Uint8Array {
-    return this.#free.pop() ?? allocate(this.#bytes);
-  }
-
-  put(buffer: Uint8Array): void {
-    if (buffer.byteLength !== this.#bytes) throw new RangeError("not a buffer of this pool");
-    if (this.#free.length < this.#keep || buffer.buffer === arena) this.#free.push(buffer);
+  get(): PooledBuffer {
+    return this.#free.pop() ?? new PooledBuffer(allocate(this.#bytes), this.#put);
   }
 }

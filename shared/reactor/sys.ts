@@ -40,8 +40,8 @@ export const writev = declare<[fd: number, address: number, count: number]>(
 export const recv = declare<[fd: number, address: number, bytes: number, flags: number]>(
   "long recv(int fd, uintptr_t address, size_t bytes, int flags)",
 );
-export const send = declare<[fd: number, bytes: Uint8Array, length: number, flags: number]>(
-  "long send(int fd, uint8_t *bytes, size_t length, int flags)",
+export const send = declare<[fd: number, address: number, bytes: number, flags: number]>(
+  "long send(int fd, uintptr_t address, size_t bytes, int flags)",
 );
 export const shutdown = declare<[fd: number, how: number]>("int shutdown(int fd, int how)");
 export const fcntl = declare<[fd: number, command: number, argument: number]>(

@@ -5,14 +5,33 @@
 import type { Socket } from "node:net";
 import type { Reactor, Watch } from "../reactor/reactor.ts";
 import * as sys from "../reactor/sys.ts";
-import { type ByteStream, held, READ_MS, type StreamOwner } from "./stream.ts";
+import { type ByteStream, held, type StreamOwner } from "./stream.ts";
 
 const FLAGS = sys.MSG_DONTWAIT | sys.MSG_NOSIGNAL;
 
 interface Tail {
-  bytes: Uint8Array;
+  readonly bytes: Uint8Array;
+  at: number;
+  length: number;
   readonly done: () => void;
 }
+
+/** Keeps the address of the array that was used last. All streams share a few arrays of pools. */
+class LastAddress {
+  #bytes: Uint8Array = new Uint8Array(0);
+  #address = 0;
+
+  of(bytes: Uint8Array): number {
+    if (bytes !== this.#bytes) {
+      this.#address = sys.addressOfBuffer(bytes.buffer) + bytes.byteOffset;
+      this.#bytes = bytes;
+    }
+    return this.#address;
+  }
+}
+
+const received = new LastAddress();
+const sent = new LastAddress();
 
 export class FdStream implements ByteStream {
   readonly #fd: number;
@@ -65,22 +84,22 @@ export class FdStream implements ByteStream {
     this.#interest();
   }
 
-  write(bytes: Uint8Array, done: () => void): void {
+  write(bytes: Uint8Array, at: number, length: number, done: () => void): void {
     if (this.#closed || this.#isEnding) {
       done();
       return;
     }
-    if (this.#queue.length > 0) this.#queue.push({ bytes, done });
-    else {
-      const n = this.#send(bytes);
-      if (n === bytes.length) {
+    let n = 0;
+    if (this.#queue.length === 0) {
+      n = Math.max(0, this.#send(bytes, at, length));
+      if (n === length) {
         done();
         return;
       }
-      this.#queue.push({ bytes: n > 0 ? bytes.subarray(n) : bytes, done });
-      this.#interest();
     }
-    this.unsentBytes += this.#queue.at(-1)!.bytes.length;
+    this.#queue.push({ bytes, at: at + n, length: length - n, done });
+    this.unsentBytes += length - n;
+    this.#interest();
   }
 
   end(): void {
@@ -101,9 +120,9 @@ export class FdStream implements ByteStream {
   }
 
   /** Sends what the system accepts at once. Returns the number of bytes; -1 when it is lost. */
-  #send(bytes: Uint8Array): number {
+  #send(bytes: Uint8Array, at: number, length: number): number {
     for (;;) {
-      const n = sys.send(this.#fd, bytes, bytes.length, FLAGS);
+      const n = sys.send(this.#fd, sent.of(bytes) + at, length, FLAGS);
       if (n >= 0) return n;
       const why = sys.errno();
       if (why === sys.EAGAIN) return 0;
@@ -124,15 +143,9 @@ export class FdStream implements ByteStream {
 
   #read(): void {
     const { input } = this.#owner!;
-    const until = performance.now() + READ_MS;
     if (!this.#isBehind) {
       const room = input.room();
-      const n = sys.recv(
-        this.#fd,
-        sys.addressOfBuffer(input.bytes.buffer) + input.bytes.byteOffset + input.end,
-        room,
-        FLAGS,
-      );
+      const n = sys.recv(this.#fd, received.of(input.bytes) + input.end, room, FLAGS);
       if (n <= 0) {
         input.settle();
         const why = n < 0 ? sys.errno() : 0;
@@ -142,7 +155,7 @@ export class FdStream implements ByteStream {
       this.receivedBytes += n;
       input.end += n;
     }
-    this.#isBehind = this.#owner!.received(until);
+    this.#isBehind = this.#owner!.received();
     if (this.#closed) return;
     if (this.#isBehind) this.#watch.again();
     else input.settle();
@@ -153,14 +166,15 @@ export class FdStream implements ByteStream {
     const queue = this.#queue;
     while (queue.length > 0) {
       const tail = queue[0]!;
-      const n = this.#send(tail.bytes);
+      const n = this.#send(tail.bytes, tail.at, tail.length);
       if (n < 0) {
         this.#lost();
         return;
       }
       this.unsentBytes -= n;
-      if (n < tail.bytes.length) {
-        tail.bytes = tail.bytes.subarray(n);
+      if (n < tail.length) {
+        tail.at += n;
+        tail.length -= n;
         return;
       }
       queue.shift();

@@ -29,15 +29,17 @@ const CLOSE_MS = 5000;
 /** Bytes and time (ms) that a peer may still send after this side has sent its close frame. */
 const LAST_BYTES = 256 * 1024;
 const LAST_MS = 1000;
+/** Time (ms) in which one connection may process input before others have their turn. */
+const READ_MS = 2;
+/** Bytes of input that are processed whatever the time. Most turns have less, and read no clock. */
+const SHORT_BYTES = 4096;
 /** Most answers to pings that may wait for a peer that does not read. */
 const MAX_PENDING_PONGS = 64;
 /** The code of a connection that ended without a close frame (RFC 6455, 7.4.1). */
 const ABNORMAL = 1006;
 
-/** Masking keys. Random bytes are drawn for many keys at a time. */
-const KEY_BYTES = 4;
-const KEY_POOL_BYTES = 4096;
-const ZERO_KEY = new Uint8Array(KEY_BYTES);
+/** Random masking keys are drawn many at a time. */
+const KEY_POOL = 1024;
 
 /** Masking of sent frames: none (a server), random keys (a client), or the zero key (a client). */
 export type Masking = "none" | "random" | "zero";
@@ -48,8 +50,8 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   readonly #masking: Masking;
   readonly #reader: FrameReader;
   /** Pool of random keys, empty unless frames are masked with random keys. */
-  readonly #keys: Uint8Array;
-  #nextKey = KEY_POOL_BYTES;
+  readonly #keys: Int32Array;
+  #nextKey = KEY_POOL;
   #pongs = 0;
   /** True after this side has sent its close frame. */
   #isClosing = false;
@@ -57,7 +59,7 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   /** Value of `receivedBytes` after which reading stops; set when this side ends. */
   #lastByte = Number.POSITIVE_INFINITY;
   #cut: NodeJS.Timeout | undefined;
-  onMessage: (message: Uint8Array) => void = () => {};
+  onMessage: (bytes: Uint8Array, at: number, length: number) => void = () => {};
   onClose: (code: number, reason: string) => void = () => {};
   readonly #ponged = (): void => {
     this.#pongs--;
@@ -67,7 +69,7 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   constructor(stream: ByteStream, masking: Masking, head: Uint8Array) {
     this.#stream = stream;
     this.#masking = masking;
-    this.#keys = new Uint8Array(masking === "random" ? KEY_POOL_BYTES : 0);
+    this.#keys = new Int32Array(masking === "random" ? KEY_POOL : 0);
     this.#reader = new FrameReader(masking === "none", Limits.MESSAGE_BYTES, this);
     if (head.length > 0) {
       this.input.bytes = Uint8Array.from(head);
@@ -88,9 +90,13 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
     return this.#stream.receivedBytes;
   }
 
-  send(message: Uint8Array, done: () => void): void {
-    if (!this.open) done();
-    else this.#stream.write(frameInPlace(message, this.#key()), done);
+  send(bytes: Uint8Array, at: number, length: number, done: () => void): void {
+    if (!this.open) {
+      done();
+      return;
+    }
+    const header = frameInPlace(bytes, at, length, this.#key());
+    this.#stream.write(bytes, at - header, header + length, done);
   }
 
   close(code: number, reason: string): void {
@@ -109,8 +115,8 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
 
   // Calls of the stream.
 
-  received(until: number): boolean {
-    const isBehind = this.#process(until);
+  received(): boolean {
+    const isBehind = this.#process();
     if (this.receivedBytes > this.#lastByte) this.#leave();
     return isBehind;
   }
@@ -119,14 +125,16 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
     this.terminate();
   }
 
-  #process(until: number): boolean {
+  #process(): boolean {
     const { input } = this;
     const reader = this.#reader;
+    const isShort = input.end - input.start <= SHORT_BYTES;
+    const until = isShort ? Number.POSITIVE_INFINITY : performance.now() + READ_MS;
     while (!reader.over) {
       const at = input.start;
       input.start = reader.next(input.bytes, at, input.end);
       if (input.start === at) return false;
-      if (performance.now() >= until) return input.start < input.end;
+      if (!isShort && performance.now() >= until) return input.start < input.end;
     }
     input.start = input.end;
     return false;
@@ -134,8 +142,8 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
 
   // Calls of the reader.
 
-  message(bytes: Uint8Array): void {
-    this.onMessage(bytes);
+  message(bytes: Uint8Array, at: number, length: number): void {
+    this.onMessage(bytes, at, length);
   }
 
   ping(payload: Uint8Array): void {
@@ -209,20 +217,20 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   }
 
   #sendControl(opcode: number, payload: Uint8Array, done: () => void): void {
-    const room = new Uint8Array(FRAME_ROOM + payload.length);
+    const room = new Uint8Array(FRAME_ROOM + CONTROL_BYTES);
     room.set(payload, FRAME_ROOM);
-    this.#stream.write(frameInPlace(room.subarray(FRAME_ROOM), this.#key(), opcode), done);
+    const header = frameInPlace(room, FRAME_ROOM, payload.length, this.#key(), opcode);
+    this.#stream.write(room, FRAME_ROOM - header, header + payload.length, done);
   }
 
-  #key(): Uint8Array | undefined {
+  #key(): number | undefined {
     if (this.#masking === "none") return undefined;
-    if (this.#masking === "zero") return ZERO_KEY;
-    if (this.#nextKey === KEY_POOL_BYTES) {
+    if (this.#masking === "zero") return 0;
+    if (this.#nextKey === KEY_POOL) {
       randomFillSync(this.#keys);
       this.#nextKey = 0;
     }
-    this.#nextKey += KEY_BYTES;
-    return this.#keys.subarray(this.#nextKey - KEY_BYTES, this.#nextKey);
+    return this.#keys[this.#nextKey++]!;
   }
 }
 

@@ -5,7 +5,7 @@
  *   | FIN op | MASK  len7 | len16 or len64 | masking key     | payload ...
  *
  * A message is masked in place, and its header is written into the room in front of it. A received
- * message is passed on as a view of the stream's buffer. Nothing is allocated for either.
+ * message is passed on by its place in the stream's buffer. Nothing is allocated for either.
  *
  * Source: RFC 6455, section 5.2 (base framing), 5.3 (masking), 5.4 (fragments), 5.5 (control frames).
  */
@@ -42,34 +42,36 @@ export const CONTROL_BYTES = 125;
 const MAX_FRAGMENTS = 1024;
 
 /**
- * Writes the header into the room in front of `message`. With a key it also masks the payload in
- * place, so the message is no longer readable. Returns the whole frame.
+ * Writes the header into the room in front of the message bytes[at .. at + length). With a key, whose
+ * first byte is the lowest, it also masks the payload in place, so the message is no longer readable.
+ * Returns the bytes of the header.
  */
 export function frameInPlace(
-  message: Uint8Array,
-  key: Uint8Array | undefined,
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  key: number | undefined,
   opcode: number = Opcode.BINARY,
-): Uint8Array {
-  const n = message.byteLength;
-  const length = n < LEN16 ? 2 : n < 0x10000 ? 4 : 10;
-  const header = length + (key === undefined ? 0 : KEY_BYTES);
-  const frame = new Uint8Array(message.buffer, message.byteOffset - header, header + n);
+): number {
+  const size = length < LEN16 ? 2 : length < 0x10000 ? 4 : 10;
+  const header = size + (key === undefined ? 0 : KEY_BYTES);
+  const start = at - header;
   const mask = key === undefined ? 0 : MASKED;
-  frame[0] = FIN | opcode;
-  frame[1] = mask | (length === 2 ? n : length === 4 ? LEN16 : LEN64);
+  bytes[start] = FIN | opcode;
+  bytes[start + 1] = mask | (size === 2 ? length : size === 4 ? LEN16 : LEN64);
   // Big-endian. A message has fewer than 2^32 bytes.
-  for (let at = length - 1, left = n; at > 1; at--, left >>>= 8) frame[at] = left;
+  for (let i = start + size - 1, left = length; i > start + 1; i--, left >>>= 8) bytes[i] = left;
   if (key !== undefined) {
-    for (let i = 0; i < KEY_BYTES; i++) frame[length + i] = key[i]!;
-    maskInPlace(frame, header, n, key[0]! | (key[1]! << 8) | (key[2]! << 16) | (key[3]! << 24));
+    for (let i = 0; i < KEY_BYTES; i++) bytes[at - KEY_BYTES + i] = key >>> (8 * i);
+    maskInPlace(bytes, at, length, key);
   }
-  return frame;
+  return header;
 }
 
 /** Receives what a FrameReader finds. The bytes are valid during the call only. */
 export interface FrameSink {
-  /** A whole binary message; never a Buffer, whose `slice` is a view. */
-  message(bytes: Uint8Array): void;
+  /** A whole binary message, bytes[at .. at + length); never of a Buffer, whose `slice` is a view. */
+  message(bytes: Uint8Array, at: number, length: number): void;
   ping(payload: Uint8Array): void;
   /** The peer's close frame, with NO_CODE when it has no code. Nothing behind it is read. */
   closeFrame(code: number, reason: string): void;
@@ -136,9 +138,11 @@ export class FrameReader {
       const word = bytes[k]! | (bytes[k + 1]! << 8) | (bytes[k + 2]! << 16) | (bytes[k + 3]! << 24);
       maskInPlace(bytes, from, length, word);
     }
-    const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + from, length);
-    if (first === (FIN | Opcode.BINARY)) this.#sink.message(payload);
-    else this.#other(first & OPCODE, (first & FIN) !== 0, payload);
+    if (first === (FIN | Opcode.BINARY)) this.#sink.message(bytes, from, length);
+    else {
+      const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + from, length);
+      this.#other(first & OPCODE, (first & FIN) !== 0, payload);
+    }
     return this.over ? end : from + length;
   }
 
@@ -183,7 +187,7 @@ export class FrameReader {
     this.#parts = [];
     this.#partBytes = 0;
     this.#partsOf = Opcode.CONTINUATION;
-    if (kind === Opcode.BINARY) this.#sink.message(whole);
+    if (kind === Opcode.BINARY) this.#sink.message(whole, 0, whole.length);
     else if (textOf(whole) === undefined) this.#break(Broken.UTF8, NOT_UTF8, 0);
     else {
       this.over = true;

@@ -1,7 +1,7 @@
 /** A stream on a socket of Node: TLS, and wherever there is no reactor. */
 import type { Socket } from "node:net";
 import { copyBytes } from "../bytes/copy.ts";
-import { type ByteStream, READ_MS, type StreamOwner } from "./stream.ts";
+import type { ByteStream, StreamOwner } from "./stream.ts";
 
 export class NodeStream implements ByteStream {
   readonly #socket: Socket;
@@ -41,14 +41,14 @@ export class NodeStream implements ByteStream {
     this.#socket.pause();
   }
 
-  write(bytes: Uint8Array, done: () => void): void {
+  write(bytes: Uint8Array, at: number, length: number, done: () => void): void {
     let isDone = false;
     const finish = (): void => {
       if (isDone) return;
       isDone = true;
       done();
     };
-    this.#socket.write(bytes, finish);
+    this.#socket.write(bytes.subarray(at, at + length), finish);
     // Node tells of a write in a later tick, also when the system has accepted all bytes at once.
     if (this.#socket.writableLength === 0) finish();
   }
@@ -67,7 +67,6 @@ export class NodeStream implements ByteStream {
     this.receivedBytes += chunk.length;
     if (!this.#isReading) return;
     const { input } = this.#owner!;
-    const until = performance.now() + READ_MS;
     // A chunk that comes although the socket is paused waits behind the rest.
     let isBehind = this.#isBehind;
     for (let at = 0; at < chunk.length && this.#isReading; ) {
@@ -75,7 +74,7 @@ export class NodeStream implements ByteStream {
       copyBytes(chunk, at, input.bytes, input.end, n);
       input.end += n;
       at += n;
-      if (!isBehind) isBehind = this.#owner!.received(until);
+      if (!isBehind) isBehind = this.#owner!.received();
     }
     this.#after(isBehind);
   }
@@ -94,7 +93,7 @@ export class NodeStream implements ByteStream {
 
   #rest(): void {
     this.#isBehind = false;
-    if (this.#isReading) this.#after(this.#owner!.received(performance.now() + READ_MS));
+    if (this.#isReading) this.#after(this.#owner!.received());
   }
 
   #ended(): void {

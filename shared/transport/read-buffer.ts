@@ -8,7 +8,7 @@
  * share a few large buffers, whose lines are still in the cache: a stream has one only while it is
  * read, or while it holds a large part of a message.
  */
-import { BufferPool } from "../bytes/pool.ts";
+import { BufferPool, type PooledBuffer } from "../bytes/pool.ts";
 
 /** Most bytes of one read. */
 const READ_BYTES = 256 * 1024;
@@ -29,26 +29,26 @@ export class ReadBuffer {
   bytes: Uint8Array = NONE;
   start = 0;
   end = 0;
-  #isShared = false;
+  /** The shared buffer that `bytes` is, or undefined when `bytes` is this stream's own. */
+  #shared: PooledBuffer | undefined;
 
   /** Makes room behind `end`. Returns the number of bytes that may be read there. */
   room(): number {
     const held = this.end - this.start;
-    if (this.#isShared) {
+    if (this.#shared !== undefined) {
       if (this.bytes.length - this.end < READ_BYTES) this.#toFront();
       if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
     } else if (held <= SMALL_BYTES) {
-      const buffer = pool.get();
+      this.#shared = pool.get();
       inUse++;
-      this.#moveTo(buffer);
-      this.#isShared = true;
+      this.#moveTo(this.#shared.bytes);
     } else if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
     return Math.min(READ_BYTES, this.bytes.length - this.end);
   }
 
   /** Called when the stream waits for more input. Gives a shared buffer back if possible. */
   settle(): void {
-    if (!this.#isShared) return;
+    if (this.#shared === undefined) return;
     const held = this.end - this.start;
     if (held === 0) this.clear();
     else if (held <= SMALL_BYTES) this.#own(Math.max(held, LEAST_BYTES));
@@ -64,14 +64,12 @@ export class ReadBuffer {
   }
 
   #own(bytes: number): void {
-    const old = this.bytes;
-    const wasShared = this.#isShared;
     this.#moveTo(new Uint8Array(bytes));
-    if (wasShared) this.#release(old);
+    this.#giveBack();
   }
 
   #moveTo(buffer: Uint8Array): void {
-    buffer.set(this.bytes.subarray(this.start, this.end));
+    if (this.end > this.start) buffer.set(this.bytes.subarray(this.start, this.end));
     this.bytes = buffer;
     this.end -= this.start;
     this.start = 0;
@@ -84,12 +82,9 @@ export class ReadBuffer {
   }
 
   #giveBack(): void {
-    if (this.#isShared) this.#release(this.bytes);
-  }
-
-  #release(buffer: Uint8Array): void {
-    this.#isShared = false;
+    if (this.#shared === undefined) return;
+    this.#shared.release();
+    this.#shared = undefined;
     inUse--;
-    pool.put(buffer);
   }
 }

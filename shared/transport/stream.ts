@@ -5,17 +5,20 @@ export interface StreamOwner {
   /** The stream reads into this buffer, behind the bytes that the owner has not processed yet. */
   readonly input: ReadBuffer;
   /**
-   * Processes `input` until `until` (ms, performance.now). Returns true when it stopped for want of
-   * time. The stream then calls again in its next turn, before it reads more.
+   * Processes `input`. Returns true when it stopped for want of time. The stream then calls again in
+   * its next turn, before it reads more.
    */
-  received(until: number): boolean;
+  received(): boolean;
   /** The peer sends no more, or the connection is lost. Called at most once. */
   ended(): void;
 }
 
 export interface ByteStream {
-  /** Sends `bytes` behind all earlier ones. Calls `done` once, when they are no longer needed. */
-  write(bytes: Uint8Array, done: () => void): void;
+  /**
+   * Sends bytes[at .. at + length) behind all earlier bytes. Calls `done` once, when they are no
+   * longer needed. The array has more than 64 bytes, so that V8 does not move it.
+   */
+  write(bytes: Uint8Array, at: number, length: number, done: () => void): void;
   /** Bytes passed to `write` that the system has not accepted yet. */
   readonly unsentBytes: number;
   readonly receivedBytes: number;
@@ -28,9 +31,6 @@ export interface ByteStream {
   /** Closes at once. */
   destroy(): void;
 }
-
-/** Time (ms) in which one connection may process input before others have their turn. */
-export const READ_MS = 2;
 
 /** Descriptors that streams of this process hold besides the sockets of Node. */
 export const held = { descriptors: 0 };

@@ -12,8 +12,7 @@
  * ends a batch.
  */
 import { copyBytes } from "../bytes/copy.ts";
-import { BufferPool } from "../bytes/pool.ts";
-import { viewOf } from "../bytes/words.ts";
+import { BufferPool, type PooledBuffer } from "../bytes/pool.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
 import { catalogue, entryOfOp, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Limits } from "./protocol.ts";
@@ -47,8 +46,6 @@ const SMALL_BYTES = 4096;
  */
 const large = new BufferPool(BATCH_BYTES, 64);
 const small = new BufferPool(SMALL_BYTES, 1024);
-const poolOf = (buffer: Uint8Array): BufferPool =>
-  buffer.byteLength === SMALL_BYTES ? small : large;
 
 /** The records of a column under construction. Idle links hold none. */
 class Records {
@@ -58,9 +55,18 @@ class Records {
 const spareRecords: Records[] = [];
 
 const ZERO = new Uint8Array(Limits.RECORD_BYTES);
+const ZERO_VIEW = new DataView(ZERO.buffer);
 
-/** Sends a finished message and calls `release` once when its bytes are no longer needed. */
-export type SendMessage = (message: Uint8Array, release: () => void) => void;
+/**
+ * Sends the finished message bytes[at .. at + length) and calls `release` once when its bytes are no
+ * longer needed.
+ */
+export type SendMessage = (
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  release: () => void,
+) => void;
 
 /** Of the process: the tests see the batches of all links, also of links that begin later. */
 let inspect: ((batch: Uint8Array) => void) | undefined;
@@ -84,9 +90,11 @@ export class BatchWriter {
   /** Opcode of the column under construction, or -1. */
   #open = -1;
   #dataAt = 0;
-  /** Buffer of the message under construction. Each `reserve` may replace it. */
+  /** Of the message under construction. Undefined while there is none. */
+  #buffer: PooledBuffer | undefined;
+  /** Bytes of the message under construction, and their view. Each `reserve` may replace them. */
   outgoing: Uint8Array = ZERO;
-  #view: DataView = new DataView(ZERO.buffer);
+  #view: DataView = ZERO_VIEW;
   /** Offset of the next byte in the buffer; 0 while there is no buffer. */
   #at = 0;
   #transactions = 0;
@@ -175,12 +183,26 @@ export class BatchWriter {
 
   /** Adds an interrupt of this MSI-X vector. */
   interrupt(vector: number): void {
-    this.#begin(4);
-    const b = this.outgoing;
-    b[this.#at++] = Fmt.FIXARRAY | 2;
-    b[this.#at++] = Op.INTERRUPT;
-    if (vector >= 0x80) b[this.#at++] = Fmt.UINT8;
-    b[this.#at++] = vector;
+    this.#single(Op.INTERRUPT, vector);
+  }
+
+  /** Adds a notification of this event channel. */
+  event(port: number): void {
+    this.#single(Op.EVENT, port);
+  }
+
+  /** Adds a report of the bytes received since the start. Most batches have one. */
+  progress(bytes: number): void {
+    this.#single(Op.PROGRESS, bytes);
+  }
+
+  /** Adds a transaction whose only field is a number. */
+  #single(op: Op, value: number): void {
+    this.#begin(2 + NUMBER);
+    this.outgoing[this.#at] = Fmt.FIXARRAY | 2;
+    this.outgoing[this.#at + 1] = op;
+    this.#at += 2;
+    this.#uint(value);
   }
 
   /** Adds any other transaction. */
@@ -259,22 +281,24 @@ export class BatchWriter {
       this.outgoing[start] = Fmt.ARRAY16;
       this.#view.setUint16(start + 1, n, BE);
     }
-    const buffer = this.outgoing;
-    const message = buffer.subarray(start, this.#at);
+    const { bytes, release } = this.#buffer!;
+    const length = this.#at - start;
+    this.#buffer = undefined;
     this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
-    this.#pool = message.byteLength > SMALL_BYTES / 2 ? large : small;
-    this.sentBytes += message.byteLength;
+    this.#pool = length > SMALL_BYTES / 2 ? large : small;
+    this.sentBytes += length;
     this.sentBatches++;
-    inspect?.(message);
-    this.#send(message, () => poolOf(buffer).put(buffer));
+    inspect?.(bytes.subarray(start, start + length));
+    this.#send(bytes, start, length, release);
     return true;
   }
 
   /** Drops the batch under construction, because the link has ended. */
   discard(): void {
-    if (this.#at !== 0) poolOf(this.outgoing).put(this.outgoing);
+    this.#buffer?.release();
+    this.#buffer = undefined;
     this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
@@ -298,22 +322,26 @@ export class BatchWriter {
 
   #take(): void {
     if (this.#at !== 0) return;
-    this.outgoing = this.#pool.get();
-    this.#view = viewOf(this.outgoing);
+    this.#use(this.#pool.get());
     this.#start = ROOM;
     this.#at = ROOM;
   }
 
   /** Moves the batch to a large buffer if a small one can't hold `bytes` more and the records. */
   #fit(bytes: number): void {
-    const from = this.outgoing;
-    if (from.byteLength !== SMALL_BYTES) return;
+    const from = this.#buffer!;
+    if (from.bytes.length !== SMALL_BYTES) return;
     const records = BIN_HEADER + (this.#recordCount + 1) * RECORD_BYTES;
     if (this.#at + bytes + records <= SMALL_BYTES) return;
-    this.outgoing = large.get();
-    this.#view = viewOf(this.outgoing);
-    copyBytes(from, 0, this.outgoing, 0, this.#at);
-    small.put(from);
+    this.#use(large.get());
+    copyBytes(from.bytes, 0, this.outgoing, 0, this.#at);
+    from.release();
+  }
+
+  #use(buffer: PooledBuffer): void {
+    this.#buffer = buffer;
+    this.outgoing = buffer.bytes;
+    this.#view = buffer.view;
   }
 
   #openColumn(op: Op): void {

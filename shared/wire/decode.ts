@@ -14,7 +14,11 @@ import { unpackGuarded } from "./values.ts";
 
 /** Decodes `message` and passes each transaction on. Throws WireError at the first error. */
 export function applyBatch(message: Uint8Array, sink: Sink, link: LinkControl): void {
-  const r = new Reader(message);
+  applyMessage(new Reader().open(message, 0, message.length), sink, link);
+}
+
+/** As `applyBatch`, for the message that the reader has opened. */
+export function applyMessage(r: Reader, sink: Sink, link: LinkControl): void {
   const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
   for (let i = 0; i < n; i++) applyTransaction(r, sink, link, i);
   r.finish("batch");
@@ -104,6 +108,15 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       const vector = r.uint("interrupt: vector", Limits.VECTORS - 1);
       if (sink.interrupt === undefined) throw notForUs(entry);
       sink.interrupt(vector);
+      return;
+    }
+    case Op.PROGRESS:
+      link.progress({ bytes: r.uint("progress: bytes", Number.MAX_SAFE_INTEGER) });
+      return;
+    case Op.EVENT: {
+      const port = r.uint("event: port", Limits.PORTS - 1);
+      if (sink.event === undefined) throw notForUs(entry);
+      sink.event({ port });
       return;
     }
     default: {

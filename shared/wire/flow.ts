@@ -33,7 +33,9 @@ export class ByteQueueLimit {
 
   /** Measured rate in bytes per millisecond. */
   get rate(): number {
-    return Math.max(...this.#rates);
+    let highest = 0;
+    for (let i = 0; i < WINDOWS; i++) highest = Math.max(highest, this.#rates[i]!);
+    return highest;
   }
 
   get open(): boolean {

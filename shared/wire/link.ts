@@ -11,9 +11,10 @@ import { type Stalls, stallsOf } from "../stall.ts";
 import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
 import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
-import { applyBatch } from "./decode.ts";
+import { applyMessage } from "./decode.ts";
 import { ByteQueueLimit } from "./flow.ts";
 import { CloseCode, WireError } from "./protocol.ts";
+import { Reader } from "./reader.ts";
 
 export const HEARTBEAT_MS = 1000;
 /** Ticks without a byte before a peer counts as dead. That is 4 to 5 s after its last byte. */
@@ -30,6 +31,8 @@ const MEASURE_TICKS = 4;
 const NEVER = Number.POSITIVE_INFINITY;
 /** Most heartbeats that a peer may send between two ticks of this side. */
 const HEARTBEAT_BURST = 32;
+
+const NONE = new Uint8Array(0);
 
 /** Receives every batch of a link. The bytes are valid during the call; a tap copies its data. */
 export type LinkTap = (direction: "in" | "out", batch: Uint8Array) => void;
@@ -76,7 +79,12 @@ export class Link {
   readonly #timer: Timer;
   /** The taps; most of the time there are none. */
   #taps: readonly LinkTap[] = [];
-  /** The message that is being applied, else undefined. */
+  readonly #reader = new Reader();
+  /** The message that is being applied is #bytes[#at .. #at + #length). NONE between messages. */
+  #bytes: Uint8Array = NONE;
+  #at = 0;
+  #length = 0;
+  /** The same as an array of its own, made when it is needed. */
   #applying: Uint8Array | undefined;
   #flushDue = false;
   /** Deadline (ms of the clock) of the posts that wait for company. */
@@ -100,10 +108,14 @@ export class Link {
   /** Number of stalls that this link has seen, and the heartbeat (µs) behind the last; 0: answered. */
   #seenStalls: number;
   #freshAt = 0;
-  /** Time (ms) spent on the peer's batches, and the time at which the present one began. */
+  /**
+   * Time (ms) spent on the peer's batches in which `restMs` was read, and the time at which the
+   * present batch began.
+   */
   #workedMs = 0;
   #startedMs = 0;
-  #working = false;
+  #isWorking = false;
+  #isRestRead = false;
   closed = false;
   /** Whole seconds without a sign of life from the peer, which sends one each second. */
   silentSeconds = 0;
@@ -126,14 +138,17 @@ export class Link {
     this.#clock = clock;
     this.#owner = owner;
     this.#log = log;
-    this.writer = new BatchWriter((message, release) => this.#send(message, release), softBytes);
+    this.writer = new BatchWriter(
+      (bytes, at, length, release) => this.#send(bytes, at, length, release),
+      softBytes,
+    );
     this.#control = {
       heartbeat: ({ sent, echo }) => this.#heartbeat(sent, echo),
       progress: ({ bytes }) => this.#progress(bytes),
     };
     this.#stalls = stallsOf(clock);
     this.#seenStalls = this.#stalls.look(clock.now());
-    transport.onMessage = (message) => this.#receive(message);
+    transport.onMessage = (bytes, at, length) => this.#receive(bytes, at, length);
     transport.onClose = (code, reason) => this.#finish(code, reason);
     this.#timer = clock.setInterval(() => this.#tick(), HEARTBEAT_MS);
   }
@@ -165,12 +180,27 @@ export class Link {
   }
 
   /**
-   * Milliseconds of a monotonic clock that stands still while a batch of this peer is applied. A
-   * work budget that refills by this clock gains nothing while its own work runs, however slow this
-   * machine is.
+   * Milliseconds of a monotonic clock that stands still while a batch of this peer is applied in
+   * which the clock is read. A work budget that refills by this clock gains nothing while its own
+   * work runs, however slow this machine is.
    */
   get restMs(): number {
-    return (this.#working ? this.#startedMs : this.#clock.now()) - this.#workedMs;
+    this.#isRestRead = true;
+    return this.#now - this.#workedMs;
+  }
+
+  /** Time (ms); while a batch is applied, that at which it began. */
+  get #now(): number {
+    return this.#isWorking ? this.#startedMs : this.#clock.now();
+  }
+
+  /** The message that is being applied, as an array of its own, and its place in `src` of a sink. */
+  get applying(): Uint8Array {
+    this.#applying ??= this.#bytes.subarray(this.#at, this.#at + this.#length);
+    return this.#applying;
+  }
+  get applyingAt(): number {
+    return this.#at;
   }
 
   /**
@@ -179,7 +209,7 @@ export class Link {
    */
   addTap(tap: LinkTap): void {
     this.#taps = [...this.#taps, tap];
-    if (this.#applying !== undefined) tap("in", this.#applying);
+    if (this.#bytes !== NONE) tap("in", this.applying);
   }
 
   removeTap(tap: LinkTap): void {
@@ -207,7 +237,7 @@ export class Link {
    */
   scheduleLazy(ms: number): void {
     if (this.#gathering || this.closed) return;
-    const at = this.#clock.now() + ms;
+    const at = this.#now + ms;
     if (this.#deadlineAt <= at) return;
     this.#deadlineAt = at;
     if (this.#timerAt <= at) return;
@@ -272,38 +302,43 @@ export class Link {
     if (!this.closed) this.writer.post(name, fields);
   }
 
-  #send(message: Uint8Array, release: () => void): void {
+  #send(bytes: Uint8Array, at: number, length: number, release: () => void): void {
     // The transport has ended, but `onClose` was not called yet. Taps must not see unsent batches.
     if (!this.#transport.open) {
       release();
       return;
     }
-    if (this.#taps.length > 0) this.#show("out", message);
-    this.flow.sent(message.byteLength);
+    if (this.#taps.length > 0) this.#show("out", bytes.subarray(at, at + length));
+    this.flow.sent(length);
     this.#owner.batchSent?.(this.flow.sentBytes);
-    this.#transport.send(message, release);
+    this.#transport.send(bytes, at, length, release);
     if (this.#transport.unsentBytes > HARD_BYTES) {
       this.giveUp(CloseCode.LIMIT, `more than ${HARD_BYTES} bytes wait for a peer that takes none`);
     }
   }
 
-  #receive(message: Uint8Array): void {
+  #receive(bytes: Uint8Array, at: number, length: number): void {
     if (this.closed) return;
-    this.receivedBytes += message.byteLength;
+    this.receivedBytes += length;
     this.receivedBatches++;
-    if (this.#taps.length > 0) this.#show("in", message);
+    this.#bytes = bytes;
+    this.#at = at;
+    this.#length = length;
+    if (this.#taps.length > 0) this.#show("in", this.applying);
     this.#startedMs = this.#clock.now();
     if (this.#stalls.look(this.#startedMs) !== this.#seenStalls) this.#stalled();
-    this.#working = true;
-    this.#apply(message);
-    this.#working = false;
+    this.#isWorking = true;
+    this.#apply();
+    this.#isWorking = false;
+    if (!this.#isRestRead) return;
+    this.#isRestRead = false;
     this.#workedMs += this.#clock.now() - this.#startedMs;
   }
 
-  #apply(message: Uint8Array): void {
-    this.#applying = message;
+  #apply(): void {
     try {
-      applyBatch(message, this.#owner.sink, this.#control);
+      this.#reader.open(this.#bytes, this.#at, this.#length);
+      applyMessage(this.#reader, this.#owner.sink, this.#control);
     } catch (error) {
       if (error instanceof WireError) {
         const { code, message } = error;
@@ -313,7 +348,9 @@ export class Link {
       } else this.#broken(error);
       return;
     } finally {
+      this.#bytes = NONE;
       this.#applying = undefined;
+      this.#reader.close();
     }
     if (this.closed) return;
     try {
@@ -336,11 +373,11 @@ export class Link {
   #reportProgress(): void {
     if (this.receivedBytes === this.#reported) return;
     this.#reported = this.receivedBytes;
-    this.writer.post("progress", { bytes: this.receivedBytes });
+    this.writer.progress(this.receivedBytes);
   }
 
   #progress(bytes: number): void {
-    if (!this.flow.acknowledge(bytes, this.#clock.now())) {
+    if (!this.flow.acknowledge(bytes, this.#now)) {
       throw new WireError(
         "WIRE_PROGRESS",
         `progress: ${bytes} bytes reported, ${this.writer.sentBytes} were sent`,

@@ -7,6 +7,7 @@
  *
  * Source: msgpack specification (msgpack: spec.md), "Formats".
  */
+import { cachedView } from "../bytes/views.ts";
 import { WireError } from "./protocol.ts";
 
 const LE = false; // msgpack integers are big-endian, unlike everything inside our columns
@@ -38,21 +39,34 @@ export const Fmt = {
   NEGATIVE_FIXINT: 0xe0,
 } as const;
 
+const NONE = new Uint8Array(0);
+const NO_VIEW = new DataView(NONE.buffer);
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export class Reader {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly end: number;
+  bytes: Uint8Array = NONE;
+  view: DataView = NO_VIEW;
+  /** Offsets in `bytes` of the next byte, and of the end of the message. */
   at = 0;
+  end = 0;
   /** Offset and length of the last `bin`. */
   binAt = 0;
   binLength = 0;
 
-  constructor(bytes: Uint8Array) {
+  /** Begins to read bytes[at .. at + length). One reader serves many messages. */
+  open(bytes: Uint8Array, at: number, length: number): this {
     this.bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.end = bytes.byteLength;
+    this.view = cachedView(bytes);
+    this.at = at;
+    this.end = at + length;
+    return this;
+  }
+
+  /** Lets go of the message. */
+  close(): void {
+    this.bytes = NONE;
+    this.view = NO_VIEW;
+    this.end = 0;
   }
 
   /** Reads an array header and returns the number of elements, at most `max`. */

@@ -28,8 +28,8 @@ export class FakeDeviceLink extends SessionLink {
     // A device limits the windows made per second, so each window gets a second of its own.
     let ms = 0;
     this.#windows = new WindowTable(() => (ms += 1000));
-    back.onMessage = (batch) => {
-      for (const act of actsOf(batch)) this.#hear(act);
+    back.onMessage = (bytes, at, length) => {
+      for (const act of actsOf(bytes.subarray(at, at + length))) this.#hear(act);
     };
   }
 

@@ -11,7 +11,7 @@ export class LoopbackEnd implements Transport {
   unsentBytes = 0;
   receivedBytes = 0;
   open = true;
-  onMessage: (message: Uint8Array) => void = () => {};
+  onMessage: Transport["onMessage"] = () => {};
   /** Returns the batches that arrive in place of one message. */
   arriving: (message: Uint8Array) => readonly Uint8Array[] = (message) => [message];
   onClose: (code: number, reason: string) => void = () => {};
@@ -21,8 +21,8 @@ export class LoopbackEnd implements Transport {
     this.#carry = carry;
   }
 
-  send(message: Uint8Array, done: () => void): void {
-    const copy = Uint8Array.from(message);
+  send(bytes: Uint8Array, at: number, length: number, done: () => void): void {
+    const copy = Uint8Array.from(bytes.subarray(at, at + length));
     done();
     if (!this.open) return;
     this.unsentBytes += copy.byteLength;
@@ -31,7 +31,7 @@ export class LoopbackEnd implements Transport {
       const { peer } = this;
       if (peer?.open !== true) return;
       peer.receivedBytes += copy.byteLength;
-      for (const batch of peer.arriving(copy)) peer.onMessage(batch);
+      for (const batch of peer.arriving(copy)) peer.onMessage(batch, 0, batch.length);
     });
   }
 

@@ -427,7 +427,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     this.toDriver.push(() => {
       const batches = batchesOf([act]);
       this.#uncount(batches, 0);
-      for (const batch of batches) this.#end?.front.onMessage(batch);
+      for (const batch of batches) this.#end?.front.onMessage(batch, 0, batch.length);
     });
   }
 

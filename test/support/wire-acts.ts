@@ -52,8 +52,8 @@ export function actsOf(batch: Uint8Array): Act[] {
 /** The batches that `build` makes with the product's own writer. */
 function batchesBy(build: (writer: BatchWriter) => void): Uint8Array[] {
   const batches: Uint8Array[] = [];
-  const writer = new BatchWriter((batch, release) => {
-    batches.push(Uint8Array.from(batch));
+  const writer = new BatchWriter((bytes, at, length, release) => {
+    batches.push(Uint8Array.from(bytes.subarray(at, at + length)));
     release();
   });
   build(writer);

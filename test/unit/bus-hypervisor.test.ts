@@ -15,7 +15,8 @@ import { loopbackPair } from "../support/loopback.ts";
 function stage() {
   const [near, far] = loopbackPair();
   const sent: unknown[][] = [];
-  far.onMessage = (message) => sent.push(...(unpack(Buffer.from(message)) as unknown[][]));
+  far.onMessage = (bytes, at, length) =>
+    sent.push(...(unpack(Buffer.from(bytes.subarray(at, at + length))) as unknown[][]));
   const link = new Link(
     near,
     {

@@ -13,9 +13,9 @@ import { same, sameBytes, sameList } from "../support/same.ts";
 /** Collects messages, with a copy of their bytes, and returns the buffers. */
 function collector(): { writer: BatchWriter; messages: Uint8Array[] } {
   const messages: Uint8Array[] = [];
-  const writer = new BatchWriter((message, release) => {
-    messages.push(Uint8Array.from(message));
-    message.fill(0xa5);
+  const writer = new BatchWriter((bytes, at, length, release) => {
+    messages.push(Uint8Array.from(bytes.subarray(at, at + length)));
+    bytes.fill(0xa5);
     release();
   });
   return { writer, messages };
@@ -183,7 +183,7 @@ describe("BatchWriter", () => {
 
   it("keeps little memory for a small batch until the socket has taken it", () => {
     const sent: Uint8Array[] = [];
-    const writer = new BatchWriter((message) => sent.push(message));
+    const writer = new BatchWriter((bytes) => sent.push(bytes));
     const frame = new Uint8Array(60);
     for (let i = 0; i < 100; i++) {
       writer.column(Op.WRITE, 0, 0x1000, RecordType.FRAME, frame, 0, frame.length);

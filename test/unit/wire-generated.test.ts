@@ -21,6 +21,16 @@ describe("generated files", () => {
   });
 });
 
+/** The transactions with hand-written codecs. */
+const HOT = [
+  "write",
+  "push",
+  "mmio_write",
+  "interrupt",
+  "event",
+  "progress",
+] as const satisfies Name[];
+
 describe("the catalogue", () => {
   it("has each opcode once, and replies that exist", () => {
     const entries = Object.values(catalogue) as { op: number; reply?: string }[];
@@ -32,21 +42,23 @@ describe("the catalogue", () => {
   /** One batch with every transaction that has a hand-written codec. */
   function hot(): unknown[][] {
     let message = new Uint8Array(0);
-    const writer = new BatchWriter((sent, release) => {
-      message = Uint8Array.from(sent);
+    const writer = new BatchWriter((bytes, at, length, release) => {
+      message = bytes.slice(at, at + length);
       release();
     });
     for (const op of [Op.WRITE, Op.PUSH, Op.MMIO_WRITE]) {
       writer.column(op, 0, 4096, 1, Uint8Array.of(1, 2, 3), 0, 3);
     }
     writer.interrupt(200);
+    writer.event(4000);
+    writer.progress(2 ** 40);
     writer.flush();
     return unpack(message) as unknown[][];
   }
 
   it("declares the fields that the hand-written encoders send", () => {
     const sent = new Map(hot().map(([op, ...fields]) => [op, fields]));
-    for (const name of ["write", "push", "mmio_write", "interrupt"] satisfies Name[]) {
+    for (const name of HOT) {
       const { op, fields } = entryOfOp(catalogue[name].op)!;
       const values = sent.get(op)!;
       expect(values).toHaveLength(fields.length);
@@ -87,14 +99,19 @@ describe("the catalogue", () => {
   );
 
   it("a sender's field out of bounds is found at the sender", () => {
-    const writer = new BatchWriter((_message, release) => release());
+    const writer = new BatchWriter((_bytes, _at, _length, release) => release());
     writer.post("event", { port: Limits.PORTS });
     expect(() => writer.flush()).toThrow(/^event: port: 4096/);
   });
 
-  it("interrupt: the hand-written decoder keeps the declared bound", () => {
-    const { op, fields } = catalogue.interrupt;
-    expect(refusal([op, fields.vector.max])).toBe("");
-    expect(refusal([op, fields.vector.max + 1])).toMatch(/^interrupt: vector: /);
+  it.each([
+    ["interrupt", "vector"],
+    ["event", "port"],
+    ["progress", "bytes"],
+  ] as const)("%s: the hand-written decoder keeps the declared bound", (name, field) => {
+    const { op, fields } = entryOfOp(catalogue[name].op)!;
+    const { max } = fields[0]!.field;
+    expect(refusal([op, max])).toBe("");
+    expect(refusal([op, max + 1])).toMatch(new RegExp(`^${name}: ${field}: `));
   });
 });

@@ -16,10 +16,10 @@ class HandTransport implements Transport {
   unsentBytes = 0;
   receivedBytes = 0;
   ended: [number, string] | undefined;
-  onMessage: (message: Uint8Array) => void = () => {};
+  onMessage: Transport["onMessage"] = () => {};
   onClose: (code: number, reason: string) => void = () => {};
-  send(message: Uint8Array, done: () => void): void {
-    this.sent.push(Uint8Array.from(message));
+  send(bytes: Uint8Array, at: number, length: number, done: () => void): void {
+    this.sent.push(bytes.slice(at, at + length));
     done();
   }
   close(code: number, reason: string): void {
@@ -31,7 +31,7 @@ class HandTransport implements Transport {
   /** A message of the peer arrives. */
   arrive(message: Uint8Array): void {
     this.receivedBytes += message.length;
-    this.onMessage(message);
+    this.onMessage(message, 0, message.length);
   }
 }
 

@@ -30,8 +30,8 @@ it("the names and limits of the protocol are those of the page", () => {
 
 it("a doorbell has the bytes of the page's example", () => {
   const sent: string[] = [];
-  const writer = new BatchWriter((message, release) => {
-    sent.push(Buffer.from(message).toString("hex"));
+  const writer = new BatchWriter((bytes, at, length, release) => {
+    sent.push(Buffer.from(bytes.subarray(at, at + length)).toString("hex"));
     release();
   });
   const value = Uint8Array.of(1, 2, 3, 4);
