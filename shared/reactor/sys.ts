@@ -130,5 +130,6 @@ export const SOCK_RAW = 3;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;
+export const SHUT_RDWR = 2;
 // linux: include/uapi/linux/sched.h
 export const CLONE_NEWNET = 0x4000_0000;

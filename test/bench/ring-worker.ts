@@ -1,9 +1,10 @@
 /**
  * A frontend that generates or counts frames at its driver's interface, as fast as the driver
  * accepts them. The sink sends broadcasts until frames arrive, so that the switch learns its port
- * and the generator its address. A line on stdin is a request for the counters; the answer carries
- * its number.
+ * and the generator its address, unless --to gives it. A line on stdin is a request for the counters;
+ * the answer carries its number. The line "cut" shuts the sockets of this process down.
  */
+import { readdirSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
@@ -11,7 +12,8 @@ import { inlineMore } from "../../cli/common/compiler.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
-import { formatMac } from "../../shared/net/ethernet.ts";
+import { formatMac, parseMac } from "../../shared/net/ethernet.ts";
+import * as sys from "../../shared/reactor/sys.ts";
 
 /** Frames sent before the event loop gets its turn: half of what one flush of the link carries. */
 const BURST = 64;
@@ -21,6 +23,8 @@ const HEADER_BYTES = 14;
 /** Local experimental EtherType (IEEE 802), which kernels and switches ignore. */
 const ETHER_TYPE = 0x88b5;
 const CALL_MS = 100;
+/** Descriptors above those of the process itself. */
+const FIRST_FD = 3;
 
 inlineMore();
 
@@ -32,9 +36,14 @@ const { values: args } = parseArgs({
     "ring-size": { type: "string", default: "4096" },
     "zero-mask": { type: "boolean", default: false },
     driver: { type: "string", default: "ena" },
+    name: { type: "string" },
+    to: { type: "string" },
+    "every-ms": { type: "string" },
   },
 });
 const frameBytes = Number(args.frame);
+/** Time between two bursts; undefined for full speed. */
+const everyMs = args["every-ms"] === undefined ? undefined : Number(args["every-ms"]);
 let frames = 0;
 const batch: Mbuf[] = [];
 
@@ -68,18 +77,19 @@ function send(ifnet: Ifnet, pool: MbufPool, head: Uint8Array, n: number): number
 
 function generate(ifnet: Ifnet): void {
   const pool = new MbufPool(2048, POOL);
-  let head: Uint8Array | undefined;
+  let head = args.to === undefined ? undefined : header(parseMac(args.to), ifnet.mac);
   let waiting = false;
 
   const burst = () => {
     waiting = false;
     // Scheduled before the link's flush, so that a flush sends two bursts.
-    const next = setImmediate(burst);
+    const next = everyMs === undefined ? setImmediate(burst) : undefined;
     const sent = send(ifnet, pool, head!, BURST);
     frames += sent;
-    if (sent === BURST) return;
-    clearImmediate(next);
-    waiting = true;
+    if (sent < BURST) {
+      clearImmediate(next);
+      waiting = true;
+    } else if (everyMs !== undefined) setTimeout(burst, everyMs);
   };
   ifnet.onTransmitReady = () => {
     if (!waiting || head === undefined) return;
@@ -91,9 +101,13 @@ function generate(ifnet: Ifnet): void {
     if (first) head = header(m.buffer.slice(m.at + 6, m.at + 12), ifnet.mac);
     m.free();
     if (!first) return;
+    begin();
+  };
+  const begin = () => {
     say({ running: true, to: formatMac(head!.subarray(0, 6)) });
     setImmediate(burst);
   };
+  if (head !== undefined) begin();
 }
 
 function count(ifnet: Ifnet): void {
@@ -110,10 +124,26 @@ function count(ifnet: Ifnet): void {
   };
 }
 
+/** Ends the connections as a broken line does: the link notices it when it reads or writes. */
+function cut(): void {
+  for (const fd of readdirSync("/proc/self/fd").map(Number)) {
+    if (fd >= FIRST_FD && linkOf(fd).startsWith("socket:")) sys.shutdown(fd, sys.SHUT_RDWR);
+  }
+}
+
+function linkOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // The descriptor with which the folder was read.
+    return "";
+  }
+}
+
 if (args.connect === undefined) throw new Error("--connect URL is needed");
 const nic = await openNic({
   connect: args.connect,
-  name: args.role === "sink" ? "sink" : "generator",
+  name: args.name ?? (args.role === "sink" ? "sink" : "generator"),
   zeroMask: args["zero-mask"],
   rxRingSize: Number(args["ring-size"]),
   driver: args.driver === "xen" ? "xen" : "ena",
@@ -126,6 +156,10 @@ else generate(nic.ifnet);
 say({ ready: true });
 
 createInterface({ input: process.stdin }).on("line", (line) => {
+  if (line === "cut") {
+    cut();
+    return;
+  }
   const { user, system } = process.cpuUsage();
   const atMs = performance.now();
   say({ tag: Number(line), frames, atMs, cpuMs: (user + system) / 1000 });

@@ -9,6 +9,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { dataPathMutants } from "./data-path.ts";
 import { knownSurvivor, knownSurvivors } from "./known-survivors.ts";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
@@ -30,7 +31,7 @@ interface Report {
   readonly numFailedTests: number;
 }
 
-const all: readonly Mutant[] = [...mutants, ...survivors, ...netfrontMutants];
+const all: readonly Mutant[] = [...mutants, ...survivors, ...netfrontMutants, ...dataPathMutants];
 
 /** One sentence for each row that is stale or has no test, and for each stale known survivor. */
 function misfits(): string[] {

@@ -5,6 +5,7 @@ import { allocate, arena } from "../../shared/bytes/arena.ts";
 import { bit } from "../../shared/bytes/bits.ts";
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { maskInPlace } from "../../shared/bytes/mask.ts";
+import { BufferPool } from "../../shared/bytes/pool.ts";
 import {
   bits,
   cString,
@@ -54,6 +55,22 @@ describe("maskInPlace", () => {
   test("buffers of the arena do not overlap", () => {
     const [one, two] = [allocate(100).fill(1), allocate(100).fill(2)];
     expect([one.at(-1), two[0]]).toEqual([1, 2]);
+  });
+
+  test("what does not fit into the arena is a plain buffer", () => {
+    const bytes = allocate(64 << 20);
+    expect([bytes.byteLength, bytes.buffer === arena]).toEqual([64 << 20, false]);
+  });
+});
+
+describe("BufferPool", () => {
+  test("keeps all buffers of the arena, and a few others", () => {
+    const pool = new BufferPool(100, 1);
+    const buffers = Array.from({ length: 3 }, () => pool.get());
+    for (const { release } of buffers) release();
+    const again = Array.from({ length: 3 }, () => pool.get());
+    const isKept = again.map((buffer) => buffers.includes(buffer));
+    expect(isKept).toEqual([true, true, true].map((_, i) => i === 0 || arena !== undefined));
   });
 });
 

@@ -4,10 +4,18 @@ import { setImmediate as immediate } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { HelperWaiter } from "../../shared/reactor/helper.ts";
 import { dataPathStatus, prepareReactor, reactor, soon } from "../../shared/reactor/index.ts";
-import { openEpoll, Reactor, type Watch } from "../../shared/reactor/reactor.ts";
+import {
+  openEpoll,
+  Reactor,
+  type RunTurn,
+  type Waiter,
+  type Watch,
+} from "../../shared/reactor/reactor.ts";
 import * as sys from "../../shared/reactor/sys.ts";
 import { NODE, run } from "../support/process.ts";
 
+/** A turn that waits so long fails its test. */
+const FOR_EVER_MS = 1_000_000;
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 const fds: number[] = [];
@@ -115,7 +123,177 @@ describe.each([
   });
 });
 
+/** A waiter whose turns the test runs. */
+class ByHand implements Waiter {
+  turn: RunTurn = () => false;
+  started = 0;
+  stopped = 0;
+  isDue = false;
+
+  start(turn: RunTurn): void {
+    this.turn = turn;
+    this.started++;
+  }
+
+  turned(isDue: boolean): void {
+    this.isDue = isDue;
+  }
+
+  stop(): void {
+    this.stopped++;
+  }
+}
+
+describe("a turn", () => {
+  function byHand(): { waiter: ByHand; reactor: Reactor } {
+    const waiter = new ByHand();
+    return { waiter, reactor: new Reactor(openEpoll(), waiter) };
+  }
+
+  it("mutant-R1 does not pass an event on to a later watch of the same descriptor", () => {
+    const { waiter, reactor } = byHand();
+    const bells = [bell(), bell()];
+    const all: Watch[] = [];
+    let late = 0;
+    for (const [i, { fd, ring }] of bells.entries()) {
+      all[i] = reactor.watch(fd, sys.EPOLLIN, () => {
+        const other = 1 - i;
+        bells[other]!.hush();
+        all[other]!.close();
+        all[other] = reactor.watch(bells[other]!.fd, sys.EPOLLIN, () => void late++);
+      });
+      ring();
+    }
+    waiter.turn(0);
+    watches.push(...all);
+    expect(late).toBe(0);
+  });
+
+  it("does not call a handler again whose watch has ended since it asked", () => {
+    const { waiter, reactor } = byHand();
+    const [one, other] = [bell(), bell()];
+    let called = 0;
+    const watch = reactor.watch(one.fd, sys.EPOLLIN, () => void called++);
+    watches.push(reactor.watch(other.fd, sys.EPOLLIN, () => {}));
+    watch.again();
+    watch.close();
+    waiter.turn(0);
+    expect(called).toBe(0);
+  });
+
+  it("mutant-R3 calls a handler again once, and does not wait before it", () => {
+    const { waiter, reactor } = byHand();
+    const { fd } = bell();
+    let called = 0;
+    const watch = reactor.watch(fd, sys.EPOLLIN, () => {
+      called++;
+      if (called === 1) watch.again();
+    });
+    watches.push(watch);
+    watch.again();
+    watch.again();
+    waiter.turn(FOR_EVER_MS);
+    expect([called, waiter.isDue]).toEqual([1, true]);
+    waiter.turn(FOR_EVER_MS);
+    expect([called, waiter.isDue]).toEqual([2, false]);
+    for (let i = 0; i < 3; i++) waiter.turn(0);
+    expect(called).toBe(2);
+  });
+
+  it("calls once whoever is to be called soon, behind the handlers, and does not wait before", () => {
+    const { waiter, reactor } = byHand();
+    const { fd, ring } = bell();
+    const called: string[] = [];
+    watches.push(reactor.watch(fd, sys.EPOLLIN, () => void called.push("handler")));
+    ring();
+    reactor.soon(() => {
+      called.push("first");
+      reactor.soon(() => called.push("next"));
+    });
+    waiter.turn(FOR_EVER_MS);
+    expect([called.splice(0), waiter.isDue]).toEqual([["handler", "first"], true]);
+    waiter.turn(FOR_EVER_MS);
+    expect([called.splice(0), waiter.isDue]).toEqual([["handler", "next"], false]);
+    for (let i = 0; i < 3; i++) waiter.turn(0);
+    expect(called).toEqual(["handler", "handler", "handler"]);
+  });
+
+  it("is the last when the last watch has ended", () => {
+    const { waiter, reactor } = byHand();
+    const all = [bell(), bell()].map(({ fd }) => reactor.watch(fd, sys.EPOLLIN, () => {}));
+    expect([waiter.started, waiter.stopped]).toEqual([1, 0]);
+    all[0]!.close();
+    expect(waiter.stopped).toBe(0);
+    all[1]!.close();
+    all[1]!.close();
+    expect([waiter.started, waiter.stopped]).toEqual([1, 1]);
+  });
+
+  it("mutant-R8 waits for the events that were wanted last", () => {
+    const { waiter, reactor } = byHand();
+    const { fd, ring } = bell();
+    let called = 0;
+    const watch = reactor.watch(fd, 0, () => void called++);
+    watches.push(watch);
+    ring();
+    waiter.turn(0);
+    expect(called).toBe(0);
+    watch.want(sys.EPOLLIN);
+    waiter.turn(0);
+    expect(called).toBe(1);
+    watch.want(0);
+    waiter.turn(0);
+    expect(called).toBe(1);
+  });
+});
+
+describe("in a helper thread", () => {
+  it("a reactor whose last watch has ended begins again, and rests", async () => {
+    const it = helped();
+    const { fd, ring, hush } = bell();
+    const once = (): Promise<void> =>
+      new Promise((resolve) => {
+        const watch = it.watch(fd, sys.EPOLLIN, () => {
+          hush();
+          watch.close();
+          resolve();
+        });
+        ring();
+      });
+    for (let i = 0; i < 3; i++) await once();
+    watches.push(it.watch(fd, sys.EPOLLIN, hush));
+    const before = it.turn;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(it.turn - before).toBeLessThanOrEqual(2);
+  });
+
+  it("a process that is told to end ends while the helper waits", async () => {
+    const index = new URL("../../shared/reactor/index.ts", import.meta.url).href;
+    const program = `const r = await import(${JSON.stringify(index)});
+      const reactor = await r.pollingReactor();
+      const sys = await import(new URL("sys.ts", ${JSON.stringify(index)}).href);
+      reactor.watch(sys.eventfd(0, 0), sys.EPOLLIN, () => {});
+      setTimeout(() => process.exit(3), 50);`;
+    const argv = [NODE, "--input-type=module", "-e", program];
+    const child = await run(argv, { env: { RINGWIRE_REACTOR: "0" } });
+    expect(child.exit?.code).toBe(3);
+  });
+});
+
 describe("in libuv's place", () => {
+  it("a process calls whoever is to be called soon before it ends", async () => {
+    const index = new URL("../../shared/reactor/index.ts", import.meta.url).href;
+    const program = `const r = await import(${JSON.stringify(index)});
+      await r.prepareReactor();
+      const sys = await import(new URL("sys.ts", ${JSON.stringify(index)}).href);
+      const watch = r.reactor().watch(sys.eventfd(1, 0), sys.EPOLLIN, () => {
+        r.soon(() => console.log("called"));
+        watch.close();
+      });`;
+    const child = await run([NODE, "--input-type=module", "-e", program]);
+    expect(child.stdout).toBe("called\n");
+  });
+
   it("an immediate, a timer and a thread of libuv end the wait", async () => {
     await prepareReactor();
     const { fd } = bell();

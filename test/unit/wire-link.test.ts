@@ -306,6 +306,9 @@ describe("Link", () => {
     expect(link.askToWork()).toBe(true);
     transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 0 })));
     expect(owner.again).toBe(1);
+    // Nobody has asked since.
+    transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 0 })));
+    expect(owner.again).toBe(1);
     link.close(CloseCode.NORMAL, "");
   });
 
@@ -313,6 +316,29 @@ describe("Link", () => {
     const { transport, owner } = open();
     transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 10 ** 9 })));
     expect(owner.end?.[1]).toMatch(/^progress: /);
+  });
+
+  it("reports progress in no batch of its own before that", () => {
+    const { link, transport } = open();
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    link.flush();
+    expect(transport.sent).toEqual([]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("has a clock that stands still while it works on a batch of its peer", () => {
+    const [transport, owner, clock] = [new HandTransport(), new Owner(), new TestClock()];
+    const link = new Link(transport, owner, silentLogger, undefined, clock);
+    const begun = link.restMs;
+    owner.sink.interrupt = () => {
+      clock.stall(30);
+      expect(link.restMs).toBe(begun);
+    };
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    expect(link.restMs).toBe(begun);
+    clock.stall(20);
+    expect(link.restMs).toBe(begun + 20);
+    link.close(CloseCode.NORMAL, "");
   });
 
   it("reports progress after 32 KiB, so that the other side can go on", () => {
