@@ -15,6 +15,7 @@ import { verifyL3 } from "../../shared/net/checksum.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
+import type { Cut } from "../../shared/net/segment.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
 import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -84,6 +85,23 @@ export class Datapath implements Port, TurnOwner {
     return reason;
   }
 
+  deliverSegments(cut: Cut): void {
+    const first = this.#firstRx;
+    if (first === undefined) return;
+    const { counters } = this.#context;
+    const { headers } = cut;
+    const hash = this.#hashes ? this.#rss.toeplitz.hash(headers) : 0;
+    const queue = this.#hashes ? this.rx[this.#rss.queueOf(hash)] : first;
+    // Their checksums are complete.
+    const verdict = verdictOf(headers, true, true);
+    while (cut.nextBytes > 0 && cut.nextBytes <= this.maxFrameBytes) {
+      const bytes = cut.nextBytes;
+      if (queue?.build(cut, verdict, hash) !== true) return;
+      counters.rxPackets++;
+      counters.rxBytes += bytes;
+    }
+  }
+
   ready(length: number, frames: number): boolean {
     // A port that is down drops the frame. A hold would stop the sender for good.
     if (this.#firstRx === undefined) return true;
@@ -98,14 +116,17 @@ export class Datapath implements Port, TurnOwner {
 
   #receive(frame: Frame, first: RxQueue): DropReason | undefined {
     const headers = frame.headers();
-    const verdict = verdictOf(headers, frame.csumValid);
-    if (this.#rxCount === 1 || this.#rss.table.length === 0)
-      return first.deliver(frame, verdict, 0);
+    const verdict = verdictOf(headers, frame.csumValid, false);
+    if (!this.#hashes) return first.deliver(frame, verdict, 0);
     const hash = this.#rss.toeplitz.hash(headers);
     const queue = this.rx[this.#rss.queueOf(hash)];
     // The table may still name a queue that was destroyed.
     if (queue === undefined) return DropReason.PORT_DOWN;
     return queue.deliver(frame, verdict, hash);
+  }
+
+  get #hashes(): boolean {
+    return this.#rxCount > 1 && this.#rss.table.length > 0;
   }
 
   // Turns.
@@ -184,9 +205,10 @@ export class Datapath implements Port, TurnOwner {
 /**
  * Returns the status bits of a receive completion. A protocol is named only if its header is valid,
  * because drivers treat IPv4 without an error bit as a verified header checksum. The layer-4 bit is
- * set only for a checksum that was computed or verified in this process.
+ * set only for a checksum that was computed or verified in this process. With `l3Valid`, the
+ * checksum of the IPv4 header is known to be right.
  */
-function verdictOf(h: Headers, csumValid: boolean): number {
+function verdictOf(h: Headers, csumValid: boolean, l3Valid: boolean): number {
   if (h.l3 === L3.NONE) return 0;
   const v4 = h.l3 === L3.IPV4;
   let l4: number = L4Proto.UNKNOWN;
@@ -197,7 +219,7 @@ function verdictOf(h: Headers, csumValid: boolean): number {
   return rxCdesc.packVerdict(
     v4 ? L3Proto.IPV4 : L3Proto.IPV6,
     l4,
-    v4 && !verifyL3(h) ? 1 : 0,
+    v4 && !l3Valid && !verifyL3(h) ? 1 : 0,
     0,
     csumValid && l4 !== L4Proto.UNKNOWN ? 1 : 0,
     v4 && h.fragment ? 1 : 0,

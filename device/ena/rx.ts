@@ -12,6 +12,7 @@
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { Cut } from "../../shared/net/segment.ts";
 import { advance } from "../../shared/ring/index16.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { EnaRequest } from "../../shared/wire/link-state.ts";
@@ -158,6 +159,29 @@ export class RxQueue extends SubmissionQueue {
     this.bytes += frame.length;
     if (this.ring.readable > 0) this.fetch();
     return undefined;
+  }
+
+  /**
+   * Builds the next segment in one buffer. Returns false, with nothing done, when `deliver` has to
+   * look closer.
+   */
+  build(cut: Cut, verdict: number, hash: number): boolean {
+    const { context } = this;
+    const { host } = context;
+    const length = cut.nextBytes;
+    if (this.#free === 0 || this.stopped !== "" || context.pick !== undefined) return false;
+    const buffer = this.#free - 1;
+    if (this.#lengths[buffer]! < length || !host.askForRoom()) return false;
+    this.#free = buffer;
+    const { writer } = host.memory;
+    const to = this.#addresses[buffer]!;
+    const at = writer.reserve(Op.WRITE, Space.BUS, to, RecordType.FRAME, length);
+    cut.build(writer.outgoing, at);
+    this.#complete(this.#reqIds[buffer]!, 0, 1, length, verdict, hash);
+    this.packets++;
+    this.bytes += length;
+    if (this.ring.readable > 0) this.fetch();
+    return true;
   }
 
   override close(): void {

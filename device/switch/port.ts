@@ -1,5 +1,6 @@
 /** The interface between the switch and its ports. */
 import type { Frame } from "../../shared/net/frame.ts";
+import type { Cut } from "../../shared/net/segment.ts";
 
 /** Reasons for a drop. Their names appear in counters, status and captures. */
 export const DropReason = {
@@ -61,6 +62,11 @@ export interface Port {
    * call `SwitchPort.input` from `deliver`: the switch would throw, because it is handling a frame.
    */
   deliver(frame: Frame): DropReason | undefined;
+  /**
+   * Accepts the first segments of a super-frame, as many as it can at once, and builds them where it
+   * keeps their bytes. The switch delivers the other ones as frames. For a port that copies.
+   */
+  deliverSegments?(cut: Cut): void;
   /**
    * Returns whether there is room now for `frames` (default 1) more frames of at most `length`
    * bytes each. More than one frame are the segments of one super-frame. The switch calls this

@@ -32,6 +32,7 @@ import {
 import { type Frame, Gso, NO_QUEUE } from "../../shared/net/frame.ts";
 import {
   longestSegment,
+  type Refusal,
   Segmenter,
   type SegmentSink,
   segmentCount,
@@ -403,7 +404,8 @@ export class Switch {
       }
       return;
     }
-    if (this.#segmenter.complete(frame, this.#fixed) === undefined) {
+    const refusal = cut ? this.#cut(frame) : this.#segmenter.complete(frame, this.#fixed);
+    if (refusal === undefined) {
       for (let i = 0; i < this.#lackingCount; i++) {
         const out = this.#lacking[i]!.counters.out;
         if (cut) {
@@ -418,6 +420,23 @@ export class Switch {
     for (let i = 0; i < this.#lackingCount; i++) {
       this.#lose(this.#lacking[i]!, frame, DropReason.MALFORMED_OFFLOAD);
     }
+  }
+
+  /** Delivers the segments of a super-frame to all recorded ports. Returns as Segmenter.complete. */
+  #cut(frame: Frame): Refusal | undefined {
+    const segmenter = this.#segmenter;
+    const refusal = segmenter.begin(frame);
+    if (refusal !== undefined) return refusal;
+    const to = this.#lacking[0]!;
+    // A tap looks at frames.
+    if (this.#lackingCount === 1 && to.attached && to.tap === undefined) {
+      to.port.deliverSegments?.(segmenter);
+      to.counters.out.offered += segmenter.built;
+      this.#given += segmenter.built;
+      if (segmenter.built > 0) this.#accepted(to, segmenter.built, segmenter.builtBytes);
+    }
+    segmenter.rest(this.#fixed);
+    return undefined;
   }
 
   #giveLacking(frame: Frame): void {
@@ -438,8 +457,13 @@ export class Switch {
       out.dropped[reason]++;
       return;
     }
-    out.frames++;
-    out.bytes += frame.length;
+    this.#accepted(to, 1, frame.length);
+  }
+
+  #accepted(to: Plug, frames: number, bytes: number): void {
+    const { out } = to.counters;
+    out.frames += frames;
+    out.bytes += bytes;
     if (to.dirty) return;
     to.dirty = true;
     this.#dirty[this.#dirtyCount++] = to;

@@ -29,7 +29,7 @@ const MODULE =
 /** Applies a key to the bytes from `at` to `end`, at least 16 of them, a multiple of 16. */
 type MaskBlocks = (at: number, end: number, key: number) => void;
 
-/** The part of WebAssembly that this file uses. Its types belong to the browser's library, which is not loaded. */
+/** The used part of WebAssembly. Its types belong to the browser's library, which is not loaded. */
 interface WebAssemblyApi {
   Memory: new (size: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer };
   Module: new (bytes: Uint8Array) => object;
@@ -39,13 +39,20 @@ interface WebAssemblyApi {
   ) => { readonly exports: Readonly<Record<string, unknown>> };
 }
 
-function load(): { memory: ArrayBuffer; maskBlocks: MaskBlocks } | undefined {
+interface Loaded {
+  readonly memory: ArrayBuffer;
+  readonly maskBlocks: MaskBlocks;
+  readonly instantiate: (module: Uint8Array) => Readonly<Record<string, unknown>>;
+}
+
+function load(): Loaded | undefined {
   try {
     const api = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
     const memory = new api.Memory({ initial: PAGES, maximum: PAGES });
-    const module = new api.Module(Buffer.from(MODULE, "base64"));
-    const { exports } = new api.Instance(module, { m: { m: memory } });
-    return { memory: memory.buffer, maskBlocks: exports["x"] as MaskBlocks };
+    const instantiate: Loaded["instantiate"] = (module) =>
+      new api.Instance(new api.Module(module), { m: { m: memory } }).exports;
+    const maskBlocks = instantiate(Buffer.from(MODULE, "base64"))["x"] as MaskBlocks;
+    return { memory: memory.buffer, maskBlocks, instantiate };
   } catch {
     // No WebAssembly here, no SIMD, or no room for its address space. Buffers are plain ones then.
     return undefined;
@@ -60,6 +67,14 @@ export const arena: ArrayBuffer | undefined = loaded?.memory;
 
 /** Applies a key to a part of `arena`; see MaskBlocks. */
 export const maskBlocks: MaskBlocks = loaded?.maskBlocks ?? (() => {});
+
+/**
+ * Instantiates another module, which imports the memory of the arena as "m" "m". Returns its
+ * exports, or undefined where there is no arena.
+ */
+export function onArena(module: Uint8Array): Readonly<Record<string, unknown>> | undefined {
+  return loaded?.instantiate(module);
+}
 
 /** Returns new bytes of the arena, or a plain buffer where it has no more. */
 export function allocate(bytes: number): Uint8Array {

@@ -3,16 +3,17 @@
  *
  *   sum(at: i32, end: i32): i32     at and end in bytes, end - at a multiple of 16
  *
- * `sum` adds the little-endian 16-bit words of its memory, and returns the sum of four folded
- * lanes. That is below 2^19, and the caller folds it. A lane of 32 bits can add 2^16 words, so all
- * lanes can add 512 KiB of input. The memory has 128 KiB.
+ * `sum` adds the little-endian 16-bit words of the arena, and returns the sum of four folded lanes.
+ * That is below 2^19, and the caller folds it. A lane of 32 bits can add 2^16 words, so all lanes can
+ * add 512 KiB of input.
  *
  * Source: WebAssembly core specification 2.0, section 5 (binary format). The constants have the
  * names of their opcodes.
  */
+import { onArena } from "../bytes/arena.ts";
+
 const V128 = 0x7b;
 const I32 = 0x7f;
-const PAGES = 2;
 
 const block = [0x02, 0x40];
 const loop = [0x03, 0x40];
@@ -80,47 +81,30 @@ const body = [
 ];
 
 const TYPE = 1;
+const IMPORT = 2;
 const FUNCTION = 3;
-const MEMORY = 5;
 const EXPORT = 7;
 const CODE = 10;
 
 const module = Uint8Array.from([
   ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
   ...section(TYPE, [1, 0x60, 2, I32, I32, 1, I32]),
+  ...section(IMPORT, [1, ...name("m"), ...name("m"), 2, 0, 1]),
   ...section(FUNCTION, [1, 0]),
-  ...section(MEMORY, [1, 0, PAGES]),
-  ...section(EXPORT, [2, ...name("sum"), 0, 0, ...name("memory"), 2, 0]),
+  ...section(EXPORT, [1, ...name("sum"), 0, 0]),
   ...section(CODE, [1, ...leb(body.length), ...body]),
 ]);
 
-export interface WasmSum {
-  /** Returns the sum of the words from `at` to `end`, which are byte offsets in `memory`. */
-  sum(at: number, end: number): number;
-  readonly memory: Uint8Array;
-}
-
-/** The used part of the global WebAssembly. Its full types are in the browser's library. */
-interface WebAssemblyGlobal {
-  validate(bytes: Uint8Array): boolean;
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: unknown };
-}
+/** Returns the sum of the words from `at` to `end`, which are byte offsets in the arena. */
+export type SumWords = (at: number, end: number) => number;
 
 /**
- * Returns a new instance of the module. Returns undefined if the engine has no WebAssembly
- * (--jitless) or the processor lacks its SIMD (QEMU's oldest CPU models). The caller then adds
- * without it.
+ * Returns the function of a new instance of the module. Returns undefined where there is no arena:
+ * the engine has no WebAssembly (--jitless), or the processor lacks its SIMD (QEMU's oldest CPU
+ * models). The caller then adds without it.
  */
-export function instantiateSum(): WasmSum | undefined {
-  const engine = (globalThis as { WebAssembly?: WebAssemblyGlobal }).WebAssembly;
-  if (engine === undefined || !engine.validate(module)) return undefined;
-  const exports = new engine.Instance(new engine.Module(module)).exports as {
-    sum(at: number, end: number): number;
-    memory: { readonly buffer: ArrayBuffer };
-  };
-  return { sum: exports.sum, memory: new Uint8Array(exports.memory.buffer) };
-}
+export const instantiateSum = (): SumWords | undefined =>
+  onArena(module)?.["sum"] as SumWords | undefined;
 
 function section(id: number, bytes: readonly number[]): number[] {
   return [id, ...leb(bytes.length), ...bytes];

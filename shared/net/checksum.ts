@@ -4,7 +4,7 @@
  * Sums are 16-bit one's-complement sums, not inverted, folded to 0..0xffff, of big-endian words;
  * an odd last byte counts as the high half of a word. `finishChecksum` inverts.
  *
- * Long ranges are gathered into the memory of a small WebAssembly module and added there, 64 bytes
+ * Long ranges are gathered in the arena and added by a small WebAssembly module, 64 bytes
  * a round, with SIMD. One gather makes any split into spans contiguous, so odd spans cost nothing,
  * and a super-frame that is gathered once is summed segment by segment. GB/s on two shared cores,
  * Node 24.21, the copy included; the last column has its bytes in the arena already:
@@ -17,18 +17,22 @@
  *
  * Hence: eight words a round below 192 bytes, the module above, at 5 to 9 times the speed.
  */
+import { allocate, arena } from "../bytes/arena.ts";
 import { copyBytes } from "../bytes/copy.ts";
 import { instantiateSum } from "./checksum-wasm.ts";
 import { type Frame, MAX_FRAME_BYTES } from "./frame.ts";
 import { type Headers, L3, Problem } from "./headers.ts";
 
 const SHORT_BYTES = 192;
-const ARENA_BYTES = 2 * 65536;
-if (MAX_FRAME_BYTES + 16 > ARENA_BYTES) throw new RangeError("the checksum arena is too small");
+const GATHERED_BYTES = 2 * 65536;
+if (MAX_FRAME_BYTES + 16 > GATHERED_BYTES) throw new RangeError("no room to gather a frame");
 
-const wasm = instantiateSum();
 /** Gathered bytes. No code relies on them across a call into foreign code. */
-const arena = wasm?.memory ?? new Uint8Array(ARENA_BYTES);
+const gathered = allocate(GATHERED_BYTES);
+/** The memory with them: all of the arena, where there is one. */
+const whole = new Uint8Array(gathered.buffer);
+const GATHERED_AT = gathered.byteOffset;
+const sumWords = gathered.buffer === arena ? instantiateSum() : undefined;
 
 /** Folds a sum below 2^32 to 16 bits. The sum of 128 KiB of words stays below 2^32. */
 export function foldSum(sum: number): number {
@@ -48,9 +52,9 @@ export const finishUdpChecksum = (sum: number): number => finishChecksum(sum) ||
 
 /** Sums `length` bytes at `at`. */
 export function sumBytes(bytes: Uint8Array, at: number, length: number): number {
-  if (length < SHORT_BYTES || wasm === undefined) return sumShort(bytes, at, length);
-  copyBytes(bytes, at, arena, 0, length);
-  return sumArena(0, length);
+  if (length < SHORT_BYTES || sumWords === undefined) return sumShort(bytes, at, length);
+  copyBytes(bytes, at, gathered, 0, length);
+  return sumGathered(0, length);
 }
 
 /** Sums bytes [from, from + length) of the frame; the range must exist. */
@@ -62,20 +66,21 @@ export function sumFrame(frame: Frame, from: number, length: number): number {
   if (i < frame.count && at + length <= frame.lengths[i]!) {
     return sumBytes(frame.buffers[i]!, frame.offsets[i]! + at, length);
   }
-  frame.copyTo(arena, 0, from, length);
-  return sumArena(0, length);
+  frame.copyTo(gathered, 0, from, length);
+  return sumGathered(0, length);
 }
 
 /**
- * Copies bytes [from, from + length) of the frame into the arena, for `sumGathered`. The next long
+ * Gathers bytes [from, from + length) of the frame, for `sumGathered`. The next long
  * sum other than `sumGathered` overwrites them, so use them before any other call.
  */
 export function gather(frame: Frame, from: number, length: number): void {
-  frame.copyTo(arena, 0, from, length);
+  frame.copyTo(gathered, 0, from, length);
 }
 
 /** Sums gathered bytes [at, at + length). `at` counts from the first gathered byte. */
-export const sumGathered = (at: number, length: number): number => sumArena(at, length);
+export const sumGathered = (at: number, length: number): number =>
+  sumArena(GATHERED_AT + at, length);
 
 /** Sum of the pseudo-header of RFC 9293 3.1 (IPv4) or RFC 8200 8.1 (IPv6), from parsed headers. */
 export function sumPseudoHeader(h: Headers, l4Length: number): number {
@@ -93,12 +98,13 @@ export function verifyL3(h: Headers): boolean {
   return sumShort(h.bytes, h.at + h.l3Offset, h.l3HeaderLength) === 0xffff;
 }
 
-function sumArena(at: number, length: number): number {
-  if (wasm === undefined || length < 16) return sumShort(arena, at, length);
+/** Sums `length` bytes at offset `at` of the arena, which must exist. */
+export function sumArena(at: number, length: number): number {
+  if (sumWords === undefined || length < 16) return sumShort(whole, at, length);
   const blocks = length & ~15;
   // The module adds little-endian words, so the folded sum is swapped once.
-  const words = swapSum(foldSum(wasm.sum(at, at + blocks)));
-  return foldSum(words + sumShort(arena, at + blocks, length - blocks));
+  const words = swapSum(foldSum(sumWords(at, at + blocks)));
+  return foldSum(words + sumShort(whole, at + blocks, length - blocks));
 }
 
 /** Sums in plain code, eight words a round. Also used where WebAssembly SIMD is missing. */

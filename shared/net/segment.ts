@@ -12,10 +12,14 @@
  * Source: virtio 1.2, 5.1.6.2 (the facts); RFC 9293 and RFC 3168 6.1.2 (CWR is said once); the
  * per-segment rules are those of Linux: net/ipv4/tcp_offload.c (tcp_gso_segment).
  */
+import { arena } from "../bytes/arena.ts";
+import { copyBytes } from "../bytes/copy.ts";
 import {
   finishChecksum,
   finishUdpChecksum,
   gather,
+  sumArena,
+  sumBytes,
   sumFrame,
   sumGathered,
   sumPseudoHeader,
@@ -62,10 +66,21 @@ export const MIN_GSO_SIZE = 8;
 const MAX_SEGMENTS = Math.ceil(65535 / MIN_GSO_SIZE);
 
 const SCTP_CHECKSUM = 8;
+const NO_BYTES = new Uint8Array(0);
 
 export interface SegmentSink {
   /** Accepts one segment. The segmenter reuses the frame after this call. */
   segment(frame: Frame): void;
+}
+
+/** The segments of a super-frame for a receiver that copies them anyway: it has them built there. */
+export interface Cut {
+  /** Headers of the super-frame. Those of the segments differ in lengths and checksums only. */
+  readonly headers: Headers;
+  /** Bytes of the next segment, 0 behind the last one. */
+  readonly nextBytes: number;
+  /** Builds the next segment, complete with checksums, at `to[at]`. The bytes must fit. */
+  build(to: Uint8Array, at: number): void;
 }
 
 /** Returns the bytes of payload to be cut. `h` holds the super-frame's headers. */
@@ -102,12 +117,37 @@ export function checkGso(frame: Frame): Refusal | undefined {
   return undefined;
 }
 
-export class Segmenter {
+export class Segmenter implements Cut {
   readonly #out = new Frame();
   readonly #header = new Uint8Array(HEADER_WINDOW_BYTES);
-  readonly #view = new DataView(this.#header.buffer);
-  /** Grows with the first super-frame: most NICs send none. */
+  /** Grows with the first super-frame that needs it: most NICs send none. */
   #payloadSums = new Uint16Array(0);
+
+  // The super-frame being cut.
+  #frame = this.#out;
+  headers: Headers = this.#out.headers();
+  #headerLength = 0;
+  #payload = 0;
+  #mss = 0;
+  #flags = 0;
+  /** Sums of the headers without the fields that differ from segment to segment. */
+  #l3Sum = 0;
+  #l4Sum = 0;
+  // Its next segment.
+  #sequence = 0;
+  #id = 0;
+  /** Payload bytes that are not cut yet. They begin `#skip` bytes into span `#span`. */
+  #left = 0;
+  #span = 0;
+  #skip = 0;
+  /** Number of segments built in place, and their bytes. */
+  built = 0;
+  builtBytes = 0;
+  nextBytes = 0;
+
+  /** Memory of the last segment built in place, and its offset in the arena; -1 elsewhere. */
+  #to: Uint8Array = NO_BYTES;
+  #toBase = -1;
 
   /**
    * Completes `frame` in software and passes the frame, or its segments in order, to `sink`. Returns
@@ -123,88 +163,136 @@ export class Segmenter {
 
   /** Cuts a TCP super-frame and passes the segments to `sink` in order. Returns as `complete`. */
   segment(frame: Frame, sink: SegmentSink): Refusal | undefined {
+    const refusal = this.begin(frame);
+    if (refusal === undefined) this.rest(sink);
+    return refusal;
+  }
+
+  /** Begins to cut a TCP super-frame, whose segments `build` and `rest` give. Returns as `complete`. */
+  begin(frame: Frame): Refusal | undefined {
     const refusal = checkGso(frame);
     if (refusal !== undefined) return refusal;
     const h = frame.headers();
     if (frame.count === MAX_SPANS && h.payloadOffset < frame.lengths[0]!) return Refusal.SPANS;
 
-    const view = this.#view;
     const header = this.#header;
-    const headerLength = h.payloadOffset;
-    const payload = payloadBytes(h);
-    const mss = frame.gsoSize;
-    const count = segmentCount(frame);
     const l3 = h.l3Offset;
     const l4 = h.l4Offset;
     const v4 = h.l3 === L3.IPV4;
-    const l3HeaderLength = h.l3HeaderLength;
-    const l4HeaderLength = h.l4HeaderLength;
-
-    // The receiver of the first segment may overwrite the arena and the parsed headers, so this
-    // method reads all that it needs of them before.
-    this.#sumPayload(frame, headerLength, payload, mss, count);
     const pseudoSum = sumPseudoHeader(h, 0);
-    frame.copyTo(header, 0, 0, headerLength);
-
-    const flags = view.getUint16(l4 + TCP_OFFSET);
-    let sequence = view.getUint32(l4 + TCP_SEQUENCE);
-    let id = view.getUint16(l3 + IPV4_ID);
+    this.#frame = frame;
+    this.headers = h;
+    this.#headerLength = h.payloadOffset;
+    this.#payload = payloadBytes(h);
+    this.#mss = frame.gsoSize;
+    frame.copyTo(header, 0, 0, h.payloadOffset);
+    this.#flags = get16(header, l4 + TCP_OFFSET);
+    this.#sequence =
+      ((get16(header, l4 + TCP_SEQUENCE) << 16) | get16(header, l4 + TCP_SEQUENCE + 2)) >>> 0;
+    this.#id = get16(header, l3 + IPV4_ID);
     // What stays the same in all segments is summed once, the changing fields being zero.
     if (v4) {
-      view.setUint16(l3 + IPV4_LENGTH, 0);
-      view.setUint16(l3 + IPV4_ID, 0);
-      view.setUint16(l3 + IPV4_CHECKSUM, 0);
+      put16(header, l3 + IPV4_LENGTH, 0);
+      put16(header, l3 + IPV4_ID, 0);
+      put16(header, l3 + IPV4_CHECKSUM, 0);
     }
-    view.setUint16(l4 + TCP_OFFSET, 0);
-    view.setUint32(l4 + TCP_SEQUENCE, 0);
-    view.setUint16(l4 + TCP_CHECKSUM, 0);
-    const l3Sum = v4 ? sumShort(header, l3, l3HeaderLength) : 0;
-    const l4Sum = sumShort(header, l4, l4HeaderLength) + pseudoSum;
+    put16(header, l4 + TCP_OFFSET, 0);
+    put16(header, l4 + TCP_SEQUENCE, 0);
+    put16(header, l4 + TCP_SEQUENCE + 2, 0);
+    put16(header, l4 + TCP_CHECKSUM, 0);
+    this.#l3Sum = v4 ? sumShort(header, l3, h.l3HeaderLength) : 0;
+    this.#l4Sum = sumShort(header, l4, h.l4HeaderLength) + pseudoSum;
 
-    let span = 0;
-    let skip = headerLength;
-    let left = payload;
-    for (let i = 0; i < count; i++) {
-      const bytes = Math.min(mss, left);
-      const l4Length = l4HeaderLength + bytes;
-      let own = flags;
-      if (i > 0) own &= ~TcpFlag.CWR;
-      if (i < count - 1) own &= ~(TcpFlag.PSH | TcpFlag.FIN);
+    this.#left = this.#payload;
+    this.#span = 0;
+    this.#skip = h.payloadOffset;
+    this.built = 0;
+    this.builtBytes = 0;
+    this.nextBytes = this.#headerLength + Math.min(this.#mss, this.#left);
+    return undefined;
+  }
 
-      if (v4) {
-        const total = l3HeaderLength + l4Length;
-        view.setUint16(l3 + IPV4_LENGTH, total);
-        view.setUint16(l3 + IPV4_ID, id);
-        view.setUint16(l3 + IPV4_CHECKSUM, finishChecksum(l3Sum + total + id));
-        id = (id + 1) & 0xffff;
-      } else {
-        view.setUint16(l3 + IPV6_LENGTH, l3HeaderLength - IPV6_HEADER_BYTES + l4Length);
-      }
-      view.setUint16(l4 + TCP_OFFSET, own);
-      view.setUint32(l4 + TCP_SEQUENCE, sequence);
-      const sum =
-        l4Sum + own + (sequence >>> 16) + (sequence & 0xffff) + l4Length + this.#payloadSums[i]!;
-      view.setUint16(l4 + TCP_CHECKSUM, finishChecksum(sum));
-      sequence = (sequence + bytes) >>> 0;
-      left -= bytes;
+  build(to: Uint8Array, at: number): void {
+    const frame = this.#frame;
+    const bytes = Math.min(this.#mss, this.#left);
+    const from = at + this.#headerLength;
+    copyBytes(this.#header, 0, to, at, this.#headerLength);
+    let put = from;
+    for (let left = bytes; left > 0; ) {
+      const n = this.#piece(left);
+      copyBytes(frame.buffers[this.#span]!, frame.offsets[this.#span]! + this.#skip, to, put, n);
+      this.#skip += n;
+      put += n;
+      left -= n;
+    }
+    if (to !== this.#to) {
+      this.#to = to;
+      this.#toBase = to.buffer === arena ? to.byteOffset : -1;
+    }
+    const sum = this.#toBase < 0 ? sumBytes(to, from, bytes) : sumArena(this.#toBase + from, bytes);
+    this.built++;
+    this.builtBytes += this.#headerLength + bytes;
+    this.#setFields(to, at, bytes, sum);
+  }
 
-      const out = this.#begin(frame, headerLength);
-      let take = bytes;
-      while (take > 0) {
-        const have = frame.lengths[span]! - skip;
-        if (have <= 0) {
-          skip -= frame.lengths[span++]!;
-          continue;
-        }
-        const n = Math.min(take, have);
-        out.push(frame.buffers[span]!, frame.offsets[span]! + skip, n);
-        skip += n;
-        take -= n;
+  /** Passes the segments that are not built yet to `sink`, in order. */
+  rest(sink: SegmentSink): void {
+    if (this.nextBytes === 0) return;
+    const frame = this.#frame;
+    const h = this.headers;
+    // The receiver of the first segment may overwrite the gathered bytes.
+    this.#sumPayload(frame, this.#payload - this.#left);
+    for (let i = 0; this.nextBytes > 0; i++) {
+      const bytes = Math.min(this.#mss, this.#left);
+      this.#setFields(this.#header, 0, bytes, this.#payloadSums[i]!);
+      const out = this.#begin(frame, this.#headerLength);
+      for (let left = bytes; left > 0; ) {
+        const n = this.#piece(left);
+        out.push(frame.buffers[this.#span]!, frame.offsets[this.#span]! + this.#skip, n);
+        this.#skip += n;
+        left -= n;
       }
       out.adoptHeaders(h).endAt(out.length);
       sink.segment(out);
     }
-    return undefined;
+  }
+
+  /** Moves on to the span with the next payload byte. Returns its bytes there, at most `most`. */
+  #piece(most: number): number {
+    const { lengths } = this.#frame;
+    while (this.#skip >= lengths[this.#span]!) this.#skip -= lengths[this.#span++]!;
+    return Math.min(most, lengths[this.#span]! - this.#skip);
+  }
+
+  /** Sets the fields of the next segment's header at `bytes[at]`, and goes on to the one behind it. */
+  #setFields(bytes: Uint8Array, at: number, payload: number, payloadSum: number): void {
+    const h = this.headers;
+    const l4Length = h.l4HeaderLength + payload;
+    const l3 = at + h.l3Offset;
+    const l4 = at + h.l4Offset;
+    const sequence = this.#sequence;
+    let flags = this.#flags;
+    if (this.#left !== this.#payload) flags &= ~TcpFlag.CWR;
+    if (this.#left > payload) flags &= ~(TcpFlag.PSH | TcpFlag.FIN);
+    if (h.l3 === L3.IPV4) {
+      const id = this.#id;
+      const total = h.l3HeaderLength + l4Length;
+      put16(bytes, l3 + IPV4_LENGTH, total);
+      put16(bytes, l3 + IPV4_ID, id);
+      put16(bytes, l3 + IPV4_CHECKSUM, finishChecksum(this.#l3Sum + total + id));
+      this.#id = (id + 1) & 0xffff;
+    } else {
+      put16(bytes, l3 + IPV6_LENGTH, h.l3HeaderLength - IPV6_HEADER_BYTES + l4Length);
+    }
+    put16(bytes, l4 + TCP_OFFSET, flags);
+    put16(bytes, l4 + TCP_SEQUENCE, sequence >>> 16);
+    put16(bytes, l4 + TCP_SEQUENCE + 2, sequence & 0xffff);
+    const sum =
+      this.#l4Sum + flags + (sequence >>> 16) + (sequence & 0xffff) + l4Length + payloadSum;
+    put16(bytes, l4 + TCP_CHECKSUM, finishChecksum(sum));
+    this.#sequence = (sequence + payload) >>> 0;
+    this.#left -= payload;
+    this.nextBytes = this.#left === 0 ? 0 : this.#headerLength + Math.min(this.#mss, this.#left);
   }
 
   /**
@@ -227,7 +315,7 @@ export class Segmenter {
     const sum = sumFrame(frame, frame.csumStart, frame.length - frame.csumStart);
     frame.copyTo(this.#header, 0, 0, end);
     // Zero means "none" in UDP and is the same number as 0xffff in every other protocol.
-    this.#view.setUint16(at, finishUdpChecksum(sum));
+    put16(this.#header, at, finishUdpChecksum(sum));
 
     const out = this.#begin(frame, end);
     let skip = end;
@@ -249,14 +337,24 @@ export class Segmenter {
     return out;
   }
 
-  #sumPayload(frame: Frame, at: number, payload: number, mss: number, count: number): void {
-    gather(frame, at, payload);
-    if (count > this.#payloadSums.length) this.#payloadSums = new Uint16Array(MAX_SEGMENTS);
-    let from = 0;
-    for (let i = 0; i < count; i++) {
-      const bytes = Math.min(mss, payload - from);
-      this.#payloadSums[i] = sumGathered(from, bytes);
-      from += bytes;
+  /** Sums the payload of each segment from byte `from` of the payload on. */
+  #sumPayload(frame: Frame, from: number): void {
+    const payload = this.#payload - from;
+    const mss = this.#mss;
+    gather(frame, this.#headerLength + from, payload);
+    if (payload >= mss * this.#payloadSums.length)
+      this.#payloadSums = new Uint16Array(MAX_SEGMENTS);
+    for (let i = 0, at = 0; i === 0 || at < payload; i++, at += mss) {
+      this.#payloadSums[i] = sumGathered(at, Math.min(mss, payload - at));
     }
   }
+}
+
+function get16(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 8) | bytes[at + 1]!;
+}
+
+function put16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 8;
+  bytes[at + 1] = value;
 }

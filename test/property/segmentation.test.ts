@@ -5,6 +5,7 @@ import { mbufToFrame } from "../../frontend/net/facts.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { LroQueue } from "../../frontend/net/lro.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
+import { allocate } from "../../shared/bytes/arena.ts";
 import { Frame, Gso, queueId } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { Refusal, Segmenter } from "../../shared/net/segment.ts";
@@ -52,6 +53,11 @@ const cuts = fc.oneof(
   fc.array(fc.integer({ min: 1, max: 900 }), { maxLength: 60 }),
 );
 
+const ARENA = allocate(0x10000);
+const PLAIN = new Uint8Array(0x10000);
+/** Number of segments built in place, and where. */
+const inPlace = fc.tuple(fc.constantFrom(0, 1, 3, 1000), fc.constantFrom(ARENA, PLAIN));
+
 function superFrame(built: Built, v6: boolean, mss: number, cut: readonly number[]): Frame {
   const frame = frameOf(built.bytes, cut);
   frame.gso = v6 ? Gso.TCPV6 : Gso.TCPV4;
@@ -63,11 +69,21 @@ function superFrame(built: Built, v6: boolean, mss: number, cut: readonly number
   return frame;
 }
 
-function cut(frame: Frame): Uint8Array[] | Refusal {
+/** Cuts `frame`. The first `inPlace` segments are built in `memory`. */
+function cut(frame: Frame, inPlace = 0, memory: Uint8Array = PLAIN): Uint8Array[] | Refusal {
   const h = new Headers();
   h.parse(frame);
   const out: Uint8Array[] = [];
-  const refusal = new Segmenter().segment(frame, {
+  const segmenter = new Segmenter();
+  const refusal = segmenter.begin(frame);
+  if (refusal !== undefined) return refusal;
+  for (let i = 0; i < inPlace && segmenter.nextBytes > 0; i++) {
+    const bytes = segmenter.nextBytes;
+    segmenter.build(memory, 7 * i);
+    out.push(memory.slice(7 * i, 7 * i + bytes));
+  }
+  expect([segmenter.built, segmenter.builtBytes]).toEqual([out.length, Buffer.concat(out).length]);
+  segmenter.rest({
     segment(segment) {
       expect([segment.needsCsum, segment.gso, segment.csumValid, segment.id]).toEqual([
         false,
@@ -78,7 +94,7 @@ function cut(frame: Frame): Uint8Array[] | Refusal {
       out.push(bytesOf(segment));
     },
   });
-  return refusal ?? out;
+  return out;
 }
 
 /** The expected segments, built from scratch. */
@@ -103,13 +119,20 @@ function expected(options: TcpOptions, mss: number): Uint8Array[] {
 describe("segmentation", () => {
   it("gives the frames that a sender without TSO would have sent, however the input is cut", () => {
     holds(
-      fc.property(tcp, fc.integer({ min: 8, max: 3000 }), cuts, (options, mss, spans) => {
-        const built = buildPacket(options);
-        const before = Uint8Array.from(built.bytes);
-        const frame = superFrame(built, options.v6!, mss, spans);
-        expect(cut(frame)).toEqual(expected(options, mss));
-        expect(bytesOf(frame)).toEqual(before);
-      }),
+      fc.property(
+        tcp,
+        fc.integer({ min: 8, max: 3000 }),
+        cuts,
+        inPlace,
+        (options, mss, spans, [n, memory]) => {
+          const built = buildPacket(options);
+          const before = Uint8Array.from(built.bytes);
+          const frame = superFrame(built, options.v6!, mss, spans);
+          expect(cut(frame)).toEqual(expected(options, mss));
+          expect(cut(frame, n, memory)).toEqual(expected(options, mss));
+          expect(bytesOf(frame)).toEqual(before);
+        },
+      ),
       { numRuns: 500 },
     );
   });
