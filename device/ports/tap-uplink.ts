@@ -45,7 +45,8 @@ export class TapUplink implements Uplink, Port, PumpUser {
   #malformedSeen = 0;
   /** Work of this burst, in frames. */
   #work = 0;
-  #seenStalls = stallsOf(systemClock).count;
+  readonly #stalls = stallsOf(systemClock);
+  #seenStalls = this.#stalls.count;
   #closed = false;
 
   /** Attaches a TAP that is already open. */
@@ -124,7 +125,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
 
   /** After a stall, the frames in the TAP are old until it has been read empty. */
   #lookForStall(): void {
-    const stalls = stallsOf(systemClock).look(systemClock.now());
+    const stalls = this.#stalls.look(systemClock.now());
     if (stalls !== this.#seenStalls) this.#switchPort.stale = true;
     this.#seenStalls = stalls;
   }

@@ -335,7 +335,7 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
     ring.running = true;
     ring.stats.queue_wakeups++;
   }
-  ring.lastCleanup = adapter.clock();
+  if (budget < TX_BUDGET) ring.lastCleanup = adapter.clock();
   return budget === 0;
 }
 

@@ -86,7 +86,9 @@ export function scheduleCleanup(adapter: Adapter, pair: QueuePair): void {
  */
 export function unmaskDue(adapter: Adapter): void {
   if (!adapter.running || adapter.triggerReset) return;
-  for (const pair of adapter.queues) {
+  const { queues } = adapter;
+  for (let i = 0; i < queues.length; i++) {
+    const pair = queues[i]!;
     if (!pair.masked || pair.polled || pair.tx.cleanupPending) continue;
     pair.masked = false;
     unmask(adapter, pair);

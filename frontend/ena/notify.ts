@@ -34,7 +34,10 @@ export function txDoorbell(ring: TxRing): void {
 
 /** Rings the doorbell of each Tx ring with entries that are not announced yet. */
 export function kick(queues: readonly QueuePair[]): void {
-  for (const { tx } of queues) if (tx.sq.isDoorbellDue) txDoorbell(tx);
+  for (let i = 0; i < queues.length; i++) {
+    const { tx } = queues[i]!;
+    if (tx.sq.isDoorbellDue) txDoorbell(tx);
+  }
 }
 
 /** Unmasks the vector of a queue pair, by its tx completion queue. */

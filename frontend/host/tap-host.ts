@@ -66,14 +66,16 @@ export class TapHost implements PumpUser {
   /** One mbuf for each slot of the TAP. The driver may hold it until it frees the mbuf. */
   readonly #slotMbufs: Mbuf[];
   readonly #pump: TapPump;
-  /** The current batch: received from the TAP, and not yet accepted by the driver. */
+  /** The current batch: the first `#waiting` were received, and not yet accepted by the driver. */
   readonly #batch: Mbuf[] = [];
+  #waiting = 0;
   #batchBytes = 0;
   /** True from the driver's lack of room until the frames that waited since then are processed. */
   #congested = false;
   /** True while the frames in the TAP are those that waited for this process. */
   #stale = false;
-  #seenStalls = stallsOf(systemClock).count;
+  readonly #stalls = stallsOf(systemClock);
+  #seenStalls = this.#stalls.count;
   #left = false;
   readonly #giveBack = (m: Mbuf): void => this.#tap.release(m.cookie);
   readonly #sink = { segment: (frame: Frame): void => this.#keepCopy(frame) };
@@ -115,7 +117,8 @@ export class TapHost implements PumpUser {
     this.#pump.stop();
     this.#tap.onLinkChange = undefined;
     this.#tap.onGone = undefined;
-    for (const m of this.#batch.splice(0)) m.free();
+    for (let i = 0; i < this.#waiting; i++) this.#batch[i]!.free();
+    this.#waiting = 0;
   }
 
   // Methods of PumpUser: from the kernel to the driver.
@@ -123,25 +126,30 @@ export class TapHost implements PumpUser {
   /** Sends the batch. When the driver is full, the rest waits for onTransmitReady. */
   resume(): boolean {
     const batch = this.#batch;
-    while (batch.length > 0) {
-      const sent = this.#ifnet.transmit(batch, batch.length);
-      if (sent === batch.length) break;
-      batch.splice(0, sent);
+    while (this.#waiting > 0) {
+      this.#gone(this.#ifnet.transmit(batch, this.#waiting));
+      if (this.#waiting === 0) break;
       if (this.#ifnet.transmitErrno === Errno.ENOBUFS) {
         this.#congested = true;
         return false;
       }
       this.counters.txRefused++;
       this.#ifnet.counters.oqdrops++;
-      batch.shift()!.free();
+      batch[0]!.free();
+      this.#gone(1);
     }
-    batch.length = 0;
     this.#batchBytes = 0;
     return true;
   }
 
+  /** Removes the first `n` of the batch. */
+  #gone(n: number): void {
+    if (n < this.#waiting) this.#batch.copyWithin(0, n, this.#waiting);
+    this.#waiting -= n;
+  }
+
   take(frame: Frame, token: number): boolean {
-    if (this.#batch.length === 0) this.#lookForStall();
+    if (this.#waiting === 0) this.#lookForStall();
     if (this.#isTooOld(token)) this.#tap.release(token);
     else {
       this.#lineUp(frame, token);
@@ -159,7 +167,7 @@ export class TapHost implements PumpUser {
   }
 
   #lookForStall(): void {
-    const stalls = stallsOf(systemClock).look(systemClock.now());
+    const stalls = this.#stalls.look(systemClock.now());
     if (stalls !== this.#seenStalls) this.#stale = true;
     this.#seenStalls = stalls;
   }
@@ -180,7 +188,7 @@ export class TapHost implements PumpUser {
       m.attach(frame.buffers[0]!, frame.offsets[0]!, frame.lengths[0]!, this.#giveBack);
       m.cookie = token;
       frameToMbuf(frame, asked, m);
-      this.#batch.push(m);
+      this.#batch[this.#waiting++] = m;
       return;
     }
     // Do in software what the driver can't do. The resulting copies are sent in place of the slot.
@@ -208,7 +216,7 @@ export class TapHost implements PumpUser {
     m.length = frame.length;
     m.cookie = NO_TOKEN;
     frameToMbuf(frame, 0, m);
-    this.#batch.push(m);
+    this.#batch[this.#waiting++] = m;
   }
 
   /** Sends a packet from the driver to the kernel, and frees the packet. */

@@ -220,15 +220,17 @@ export class Link {
     for (const tap of this.#taps) tap(direction, message);
   }
 
+  readonly #flushNow = (): void => {
+    this.#flushDue = false;
+    // Posts that wait for company do not leave alone.
+    if (!this.writer.empty) this.flush();
+  };
+
   /** Flushes once in this turn of the event loop, after all input that has arrived. */
   scheduleFlush(): void {
     if (this.#flushDue || this.#gathering || this.closed) return;
     this.#flushDue = true;
-    this.#clock.setImmediate(() => {
-      this.#flushDue = false;
-      // Posts that wait for company do not leave alone.
-      if (!this.writer.empty) this.flush();
-    });
+    this.#clock.setImmediate(this.#flushNow);
   }
 
   /**
@@ -251,18 +253,20 @@ export class Link {
    */
   #arm(at: number, ms: number): void {
     this.#timerAt = at;
-    this.#lazyTimer = this.#clock.setTimeout(() => {
-      this.#timerAt = NEVER;
-      if (this.#deadlineAt === NEVER) return;
-      const left = this.#deadlineAt - this.#clock.now();
-      if (left > 0) {
-        this.#arm(this.#deadlineAt, left);
-        return;
-      }
-      this.lateBatches++;
-      this.flush();
-    }, ms);
+    this.#lazyTimer = this.#clock.setTimeout(this.#onTimer, ms);
   }
+
+  readonly #onTimer = (): void => {
+    this.#timerAt = NEVER;
+    if (this.#deadlineAt === NEVER) return;
+    const left = this.#deadlineAt - this.#clock.now();
+    if (left > 0) {
+      this.#arm(this.#deadlineAt, left);
+      return;
+    }
+    this.lateBatches++;
+    this.flush();
+  };
 
   /** Sends everything now, also posts that have waited for company. */
   flush(): void {
