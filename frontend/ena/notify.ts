@@ -17,10 +17,11 @@ import type { QueuePair, TxRing } from "./rings.ts";
 /**
  * Moderation delays in the device's unit, which is a microsecond. The original writes 20 and 50, and
  * none until its first cleanup. There an interrupt costs something. Here a message does, so
- * transmit completions may wait for one that leaves anyway. Frames never wait.
+ * transmit completions may wait for one that leaves anyway. The timer of a shorter delay would wake
+ * a busy device for nothing. Frames never wait.
  */
 const RX_IRQ_INTERVAL = 0;
-const TX_IRQ_INTERVAL = 10_000;
+const TX_IRQ_INTERVAL = 30_000;
 
 export const MANAGEMENT_VECTOR = 0;
 /** ENA_IO_IRQ_IDX */

@@ -52,7 +52,7 @@ import { type Act, actsOf, batchesOf } from "./wire-acts.ts";
 /** Transactions that reach the driver's machine, by way of `tamper`; others are the link's own. */
 const TO_MACHINE = /^(write|interrupt|event|xenstore|grant_use|hypercall_reply)$/;
 /** Time (ms) for which posts wait for company. No other timer has this length. */
-export const LAZY_MS = 10;
+export const LAZY_MS = 30;
 /** A batch without transactions. */
 const EMPTY_BATCH = Uint8Array.of(0x90);
 

@@ -25,7 +25,7 @@ const MAC = [2, 0, 0, 0, 0, 1];
 /** Completions that a cleanup handles in one turn: 8 rounds of 256. */
 const RX_TURN = 8 * 256;
 /** Value of the unmask register: no delay of frames, and one of 10 ms of Tx completions. */
-const UNMASK = 0x4000_0000 | (10_000 << 15);
+const UNMASK = 0x4000_0000 | (30_000 << 15);
 
 /** The smallest rings, so that a test can lap and fill them. */
 const SIZE = 256;

@@ -31,7 +31,7 @@ describe("responses wait", () => {
     send(guest);
     send(guest, 2);
     expect([guest.takePosted(), answers(guest)]).toEqual([[], 0]);
-    expect([guest.host.deadlines, guest.host.flushes]).toEqual([[10, 10], flushes]);
+    expect([guest.host.deadlines, guest.host.flushes]).toEqual([[30, 30], flushes]);
     const [queue] = guest.netback.snapshot().queues!;
     expect(queue!.tx.ring).toMatchObject({ rspProd: 0, rspProdPvt: 3 });
     guest.netback.beforeFlush();

@@ -43,7 +43,7 @@ const BROADCAST_LOW = -1;
 const MAX_TIMER_MS = 60_000;
 
 /** Time (ms) for which transmit responses wait for company, at most. */
-const RESPONSE_MS = 10;
+const RESPONSE_MS = 30;
 
 const NO_QUEUES: readonly TxQueue[] = [];
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
