@@ -105,17 +105,15 @@ export class ConnectionSink implements DeviceSink {
     copyBytes(src, at, window.bytes, address - window.address, length);
   }
 
-  push({ space, address, at, length }: MemoryAccess): void {
+  push({ space, address, src, at, length }: MemoryAccess): void {
     const { guest } = this.#working("push");
     const isBus = space === Space.BUS;
     if (!isBus && guest === undefined) {
       throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
     }
     const { pushes } = this.memory;
-    // The queue may keep the message, but not the buffer of the stream.
-    const from = at - this.link.applyingAt;
     const to = isBus ? address : grantPush(address);
-    const added = pushes.add(to, this.link.applying, from, length);
+    const added = pushes.add(to, src, at, length, this.link.applyingBytes);
     if (!added || pushes.bytes > this.#pushBytes) {
       throw new WireError(
         "PUSH_BUDGET",

@@ -207,7 +207,7 @@ export class Connection implements RingSource {
         this.#freshNext = !isStale;
       },
       beforeFlush: () => this.#nic?.beforeFlush(),
-      batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
+      batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted()),
       batchReported: (bytes) => this.#deliveries.reported(bytes),
       writableAgain: () => this.#nic?.writableAgain(),
       roundTrip: (ms) => owner.roundTrips.observe(ms),
@@ -223,7 +223,7 @@ export class Connection implements RingSource {
   }
 
   /** Number of frames for the driver that are in a batch, sent or not. */
-  get #posted(): number {
+  #posted(): number {
     return (this.#host?.port?.taken ?? 0) - (this.#nic?.rxQueued ?? 0);
   }
 
@@ -247,7 +247,7 @@ export class Connection implements RingSource {
 
   /** Counts the frames that are lost with the link. Returns the NIC's last totals. */
   #last(): NicStatus | undefined {
-    const lost = this.#posted - this.#deliveries.arrived;
+    const lost = this.#posted() - this.#deliveries.arrived;
     if (lost > 0) this.#host?.port?.drop(DropReason.LINK_LOST, "out", lost);
     return this.snapshot();
   }

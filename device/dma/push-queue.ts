@@ -39,6 +39,8 @@ export class PushQueue {
   /** Bytes of all messages that entries between head and tail keep in memory. */
   #pinned = 0;
   #lastMessage: Uint8Array = EMPTY;
+  /** Count of the first entry of that message. */
+  #messageAt = 0;
   /** Bytes in all live entries. */
   bytes = 0;
   live = 0;
@@ -61,8 +63,17 @@ export class PushQueue {
     this.#pinLimit = pinLimit;
   }
 
-  /** Adds an entry. Returns false when there are too many. */
-  add(address: BusAddress, buffer: Uint8Array, at: number, length: number): boolean {
+  /**
+   * Adds an entry of a message of `messageBytes` bytes, which lies in `buffer`. Returns false when
+   * there are too many.
+   */
+  add(
+    address: BusAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    messageBytes: number = buffer.byteLength,
+  ): boolean {
     if (this.#tail - this.#head === this.#size && !this.#makeRoom()) return false;
     const slots = this.#slots;
     const i = this.#tail & (this.#size - 1);
@@ -73,8 +84,9 @@ export class PushQueue {
     slots.share[i] = 0;
     if (buffer !== this.#lastMessage) {
       this.#lastMessage = buffer;
-      slots.share[i] = buffer.byteLength;
-      this.#pinned += buffer.byteLength;
+      this.#messageAt = this.#tail;
+      slots.share[i] = messageBytes;
+      this.#pinned += messageBytes;
     }
     this.#tail++;
     this.live++;
@@ -148,23 +160,39 @@ export class PushQueue {
   }
 
   /**
-   * Replaces the current message in live entries by one copy, because the transport is about to
-   * reuse the message.
+   * Replaces the current message in live entries by one copy of their part of it, because the
+   * transport is about to reuse the message.
    */
   settle(): void {
     const message = this.#lastMessage;
     if (message === EMPTY) return;
     this.#lastMessage = EMPTY;
-    if (this.live === 0) return;
-    let copy: Uint8Array | undefined;
-    // The entries of the current message stand together at the tail.
-    for (let c = this.#tail - 1; c >= this.#head; c--) {
-      const i = c & (this.#size - 1);
-      if (this.#slots.length[i] === 0) continue;
-      if (this.#slots.buffer[i] !== message) break;
-      copy ??= message.slice();
-      this.#slots.buffer[i] = copy;
+    const slots = this.#slots;
+    if (this.#messageAt >= this.#head) {
+      const i = this.#messageAt & (this.#size - 1);
+      this.#pinned -= slots.share[i]!;
+      slots.share[i] = 0;
     }
+    let first = this.#tail;
+    let from = message.length;
+    let end = 0;
+    for (let c = this.#tail - 1; c >= Math.max(this.#head, this.#messageAt); c--) {
+      const i = c & (this.#size - 1);
+      if (slots.length[i] === 0) continue;
+      first = c;
+      from = Math.min(from, slots.at[i]!);
+      end = Math.max(end, slots.at[i]! + slots.length[i]!);
+    }
+    if (first === this.#tail) return;
+    const copy = message.slice(from, end);
+    for (let c = first; c < this.#tail; c++) {
+      const i = c & (this.#size - 1);
+      if (slots.length[i] === 0) continue;
+      slots.buffer[i] = copy;
+      slots.at[i]! -= from;
+    }
+    slots.share[first & (this.#size - 1)]! += copy.length;
+    this.#pinned += copy.length;
   }
 
   clear(): void {

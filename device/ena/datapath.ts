@@ -90,8 +90,8 @@ export class Datapath implements Port, TurnOwner {
     if (first === undefined) return;
     const { counters } = this.#context;
     const { headers } = cut;
-    const hash = this.#hashes ? this.#rss.toeplitz.hash(headers) : 0;
-    const queue = this.#hashes ? this.rx[this.#rss.queueOf(hash)] : first;
+    const hash = this.#hashes() ? this.#rss.toeplitz.hash(headers) : 0;
+    const queue = this.#hashes() ? this.rx[this.#rss.queueOf(hash)] : first;
     // Their checksums are complete.
     const verdict = verdictOf(headers, true, true);
     while (cut.nextBytes > 0 && cut.nextBytes <= this.maxFrameBytes) {
@@ -117,7 +117,7 @@ export class Datapath implements Port, TurnOwner {
   #receive(frame: Frame, first: RxQueue): DropReason | undefined {
     const headers = frame.headers();
     const verdict = verdictOf(headers, frame.csumValid, false);
-    if (!this.#hashes) return first.deliver(frame, verdict, 0);
+    if (!this.#hashes()) return first.deliver(frame, verdict, 0);
     const hash = this.#rss.toeplitz.hash(headers);
     const queue = this.rx[this.#rss.queueOf(hash)];
     // The table may still name a queue that was destroyed.
@@ -125,7 +125,7 @@ export class Datapath implements Port, TurnOwner {
     return queue.deliver(frame, verdict, hash);
   }
 
-  get #hashes(): boolean {
+  #hashes(): boolean {
     return this.#rxCount > 1 && this.#rss.table.length > 0;
   }
 

@@ -91,7 +91,7 @@ interface Plug {
   readonly port: Port;
   readonly number: number;
   readonly counters: PortCounters;
-  readonly handle: SwitchPort & { work: number };
+  readonly handle: Handle;
   readonly isUplink: boolean;
   /** Set while a capture runs. */
   tap: PortTap | undefined;
@@ -106,6 +106,41 @@ interface Plug {
   dirty: boolean;
   /** Ports whose frames were held because this port had no room. */
   waiters: Plug[];
+}
+
+/** Not an object literal: each literal with an accessor has a shape of its own, which is slow. */
+class Handle implements SwitchPort {
+  onReady: (() => void) | undefined = undefined;
+  work = 0;
+  stale = false;
+  readonly input: SwitchPort["input"];
+  readonly flush: SwitchPort["flush"];
+  readonly roomAgain: SwitchPort["roomAgain"];
+  readonly detach: SwitchPort["detach"];
+  readonly #counters: PortCounters;
+
+  constructor(
+    counters: PortCounters,
+    input: SwitchPort["input"],
+    flush: SwitchPort["flush"],
+    roomAgain: SwitchPort["roomAgain"],
+    detach: SwitchPort["detach"],
+  ) {
+    this.#counters = counters;
+    this.input = input;
+    this.flush = flush;
+    this.roomAgain = roomAgain;
+    this.detach = detach;
+  }
+
+  get taken(): number {
+    return this.#counters.out.frames - this.#counters.lostOutFrames;
+  }
+
+  drop(reason: DropReason, direction: "in" | "out", frames = 1): void {
+    this.#counters.lost[direction][reason] += frames;
+    if (direction === "out") this.#counters.lostOutFrames += frames;
+  }
 }
 
 export class Switch {
@@ -193,22 +228,13 @@ export class Switch {
       storm: this.#storm === undefined ? undefined : new StormControl(this.#storm, isUplink),
       dirty: false,
       waiters: [],
-      handle: {
-        onReady: undefined,
-        get taken() {
-          return counters.out.frames - counters.lostOutFrames;
-        },
-        work: 0,
-        stale: false,
-        input: (frame) => this.#input(plug, frame),
-        flush: () => this.#flush(),
-        roomAgain: () => this.#wakeWaiters(plug),
-        drop: (reason, direction, frames = 1) => {
-          counters.lost[direction][reason] += frames;
-          if (direction === "out") counters.lostOutFrames += frames;
-        },
-        detach: () => this.#detach(plug),
-      },
+      handle: new Handle(
+        counters,
+        (frame) => this.#input(plug, frame),
+        () => this.#flush(),
+        () => this.#wakeWaiters(plug),
+        () => this.#detach(plug),
+      ),
     };
     this.#plugs[number] = plug;
     this.#attached++;
@@ -336,7 +362,7 @@ export class Switch {
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
     if (to === undefined) {
       if (this.#attached === 1) return this.#refuse(from, frame, DropReason.NO_PORT);
-      const reason = this.#amplifies ? from.storm?.refuse(high, low, this.#now()) : undefined;
+      const reason = this.#amplifies() ? from.storm?.refuse(high, low, this.#now()) : undefined;
       if (reason !== undefined) return this.#refuse(from, frame, reason);
     }
     if (from.tap !== undefined) from.tap.entered(frame, undefined);
@@ -368,7 +394,7 @@ export class Switch {
   }
 
   /** True unless a flood reaches one NIC only. Such a flood costs no more than unicast. */
-  get #amplifies(): boolean {
+  #amplifies(): boolean {
     return this.#attached > 2 || this.#uplinks > 0;
   }
 

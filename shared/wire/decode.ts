@@ -130,13 +130,14 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
 }
 
 function applyColumn(r: Reader, sink: Sink, entry: Entry): void {
-  const { op, name, method, fields } = entry;
+  const { op, name, fields } = entry;
   r.bin(fields[0]!.what, Limits.MESSAGE_BYTES);
   let at = r.binAt;
   const end = at + r.binLength;
   readPacked(r, fields[1]!.what, RECORD_BYTES);
   const records = r.binAt;
-  if (sink[method] === undefined) throw notForUs(entry);
+  const handler = op === Op.WRITE ? sink.write : op === Op.PUSH ? sink.push : sink.mmioWrite;
+  if (handler === undefined) throw notForUs(entry);
   const stop = records + r.binLength;
   const { view, bytes: src } = r;
   // All records of the column share one object, so that a record allocates nothing.

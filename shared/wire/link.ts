@@ -84,8 +84,6 @@ export class Link {
   #bytes: Uint8Array = NONE;
   #at = 0;
   #length = 0;
-  /** The same as an array of its own, made when it is needed. */
-  #applying: Uint8Array | undefined;
   #flushDue = false;
   /** Deadline (ms of the clock) of the posts that wait for company. */
   #deadlineAt = NEVER;
@@ -186,21 +184,17 @@ export class Link {
    */
   get restMs(): number {
     this.#isRestRead = true;
-    return this.#now - this.#workedMs;
+    return this.#now() - this.#workedMs;
   }
 
-  /** Time (ms); while a batch is applied, that at which it began. */
-  get #now(): number {
+  /** Returns the time (ms); while a batch is applied, that at which it began. */
+  #now(): number {
     return this.#isWorking ? this.#startedMs : this.#clock.now();
   }
 
-  /** The message that is being applied, as an array of its own, and its place in `src` of a sink. */
-  get applying(): Uint8Array {
-    this.#applying ??= this.#bytes.subarray(this.#at, this.#at + this.#length);
-    return this.#applying;
-  }
-  get applyingAt(): number {
-    return this.#at;
+  /** Bytes of the message that is being applied. */
+  get applyingBytes(): number {
+    return this.#length;
   }
 
   /**
@@ -209,11 +203,16 @@ export class Link {
    */
   addTap(tap: LinkTap): void {
     this.#taps = [...this.#taps, tap];
-    if (this.#bytes !== NONE) tap("in", this.applying);
+    if (this.#bytes !== NONE) tap("in", this.#message());
   }
 
   removeTap(tap: LinkTap): void {
     this.#taps = this.#taps.filter((other) => other !== tap);
+  }
+
+  /** Returns the message that is being applied, as an array of its own. */
+  #message(): Uint8Array {
+    return this.#bytes.subarray(this.#at, this.#at + this.#length);
   }
 
   #show(direction: "in" | "out", message: Uint8Array): void {
@@ -239,7 +238,7 @@ export class Link {
    */
   scheduleLazy(ms: number): void {
     if (this.#gathering || this.closed) return;
-    const at = this.#now + ms;
+    const at = this.#now() + ms;
     if (this.#deadlineAt <= at) return;
     this.#deadlineAt = at;
     if (this.#timerAt <= at) return;
@@ -328,7 +327,7 @@ export class Link {
     this.#bytes = bytes;
     this.#at = at;
     this.#length = length;
-    if (this.#taps.length > 0) this.#show("in", this.applying);
+    if (this.#taps.length > 0) this.#show("in", this.#message());
     this.#startedMs = this.#clock.now();
     if (this.#stalls.look(this.#startedMs) !== this.#seenStalls) this.#stalled();
     this.#isWorking = true;
@@ -353,7 +352,6 @@ export class Link {
       return;
     } finally {
       this.#bytes = NONE;
-      this.#applying = undefined;
       this.#reader.close();
     }
     if (this.closed) return;
@@ -381,7 +379,7 @@ export class Link {
   }
 
   #progress(bytes: number): void {
-    if (!this.flow.acknowledge(bytes, this.#now)) {
+    if (!this.flow.acknowledge(bytes, this.#now())) {
       throw new WireError(
         "WIRE_PROGRESS",
         `progress: ${bytes} bytes reported, ${this.writer.sentBytes} were sent`,
