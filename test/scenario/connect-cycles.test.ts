@@ -2,11 +2,16 @@
 
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Packr } from "msgpackr";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import WebSocket from "ws";
+import { openNic } from "../../frontend/nic.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
+import { SOAK } from "../support/counts.ts";
+import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
 
@@ -15,8 +20,16 @@ const WARM_UP = 100;
 /** Room for garbage that is not collected yet; 400 leaked connections need far more. */
 const RSS_SLACK_BYTES = 48 << 20;
 
+/** Cycles of a NIC with its driver, and the NICs that come and go at the same time. */
+const DRIVER_CYCLES = SOAK ? 2000 : 48;
+const SIDE_BY_SIDE = 4;
+/** Room of the device and of the heap of this process, after the first quarter of the cycles. */
+const DRIVER_SLACK_BYTES = 16 << 20;
+
 /** A small heap, so that the collector runs during the test. */
 const SMALL_HEAP = "--max-old-space-size=64 --max-semi-space-size=2";
+
+setFlagsFromString("--expose-gc");
 
 const packr = new Packr({ useRecords: false });
 
@@ -98,3 +111,38 @@ describe.each(["ena", "xen"])("500 frontends of %s that come and go", (personali
     await empty();
   });
 });
+
+describe.each(["ena", "xen"] as const)(
+  `${DRIVER_CYCLES} NICs of %s with their drivers`,
+  (driver) => {
+    const collect = runInNewContext("gc") as () => void;
+
+    /** One NIC: its driver attaches, sends, and leaves. */
+    async function cycle({ url: connect }: DeviceProcess, i: number): Promise<void> {
+      const nic = await openNic({ connect, driver, name: `nic${i % SIDE_BY_SIDE}` });
+      await nic.send(new Uint8Array(60).fill(0xff));
+      await nic.close();
+    }
+
+    it("leave no memory behind, here or on the device", async () => {
+      await using device = await DeviceProcess.startWith({ env: { NODE_OPTIONS: SMALL_HEAP } });
+      const samples: { cycles: number; device: number; heap: number }[] = [];
+      for (let i = 0; i < DRIVER_CYCLES; i += SIDE_BY_SIDE) {
+        await Promise.all(Array.from({ length: SIDE_BY_SIDE }, (_, n) => cycle(device, i + n)));
+        const cycles = i + SIDE_BY_SIDE;
+        if (cycles % (DRIVER_CYCLES / 4) !== 0) continue;
+        collect();
+        const { heapUsed, external } = process.memoryUsage();
+        samples.push({ cycles, device: device.rssBytes(), heap: heapUsed + external });
+      }
+      if (SOAK) console.log(JSON.stringify({ driver, samples }));
+      const [first, ...later] = samples;
+      const most = (of: "device" | "heap") => Math.max(...later.map((sample) => sample[of]));
+      expect(later).toHaveLength(3);
+      expect(most("device")).toBeLessThan(first!.device + DRIVER_SLACK_BYTES);
+      expect(most("heap")).toBeLessThan(first!.heap + DRIVER_SLACK_BYTES);
+      const { connections, nics, segment } = await device.status();
+      expect([connections, nics.length, segment.ports.length]).toEqual([0, 0, 0]);
+    });
+  },
+);

@@ -8,9 +8,11 @@ import { FdStream } from "../../shared/transport/fd-stream.ts";
 import { NodeStream } from "../../shared/transport/node-stream.ts";
 import { ReadBuffer } from "../../shared/transport/read-buffer.ts";
 import { type ByteStream, held, type StreamOwner } from "../../shared/transport/stream.ts";
+import { slow, WaitedTooLong } from "../support/slowness.ts";
 
 /** More than the buffers of both sockets hold. */
 const MUCH = 24 << 20;
+const HANG_MS = 10_000;
 /** The system accepts a part of a large write, and all or nothing of a small one. */
 const LARGE = 1 << 20;
 const SMALL = 4096;
@@ -66,9 +68,13 @@ class Keeper implements StreamOwner {
   }
 }
 
-/** Resolves when `is` holds; looks once in a turn of the event loop. */
+/** Resolves when `is` holds; looks once in a turn of the event loop. Rejects on a hang. */
 async function until(is: () => boolean): Promise<void> {
-  while (!is()) await turn();
+  const end = performance.now() + slow(HANG_MS);
+  while (!is()) {
+    if (performance.now() > end) throw new WaitedTooLong(slow(HANG_MS), String(is));
+    await turn();
+  }
 }
 
 const counting = (length: number): Uint8Array =>
