@@ -188,6 +188,7 @@ class Flow {
   #at = 0;
   #view = viewOf(EMPTY);
   #l3Offset = 0;
+  /** Signed, because V8 boxes larger numbers. */
   #nextSequence = 0;
   #nextId = 0;
   /** True when the id of an IPv4 segment means nothing. */
@@ -212,7 +213,7 @@ class Flow {
     }
     this.#shape(h);
     this.#ipWords = this.isIp6 ? 0 : this.#sumOfIpWords(h.at + h.l3Offset);
-    this.#nextSequence = (h.u32(h.l4Offset + TCP_SEQUENCE) + payload) >>> 0;
+    this.#nextSequence = (h.u32(h.l4Offset + TCP_SEQUENCE) + payload) | 0;
     this.#nextId = (h.u16(h.l3Offset + IPV4_ID) + 1) & 0xffff;
   }
 
@@ -233,7 +234,7 @@ class Flow {
     if (h.payloadOffset !== this.headerLength || h.l4Offset !== this.csumStart) return false;
     if (payload > this.mss) return false;
     if (this.length + payload - this.#l3Offset > MOST_IP_BYTES) return false;
-    if (h.u32(h.l4Offset + TCP_SEQUENCE) !== this.#nextSequence) return false;
+    if ((h.u32(h.l4Offset + TCP_SEQUENCE) | 0) !== this.#nextSequence) return false;
     const l3 = this.#l3Offset;
     const l4 = this.csumStart;
     if (h.l3 === L3.IPV4) {
@@ -275,7 +276,7 @@ class Flow {
       if ((differs & bits[i]!) !== 0) return false;
     }
     const tcp = theirs + this.csumStart;
-    if (view.getUint32(tcp + TCP_SEQUENCE) !== this.#nextSequence) return false;
+    if (view.getInt32(tcp + TCP_SEQUENCE) !== this.#nextSequence) return false;
     if ((view.getUint8(tcp + TCP_FLAGS) & ~TcpFlag.PSH) !== TcpFlag.ACK) return false;
     const ip = theirs + this.#l3Offset;
     if (this.isIp6) return view.getUint16(ip + IPV6_LENGTH) === ipBytes - IPV6_HEADER_BYTES;
@@ -353,7 +354,7 @@ class Flow {
   #grow(payload: number, pushed: boolean): void {
     this.segments++;
     this.length += payload;
-    this.#nextSequence = (this.#nextSequence + payload) >>> 0;
+    this.#nextSequence = (this.#nextSequence + payload) | 0;
     this.#nextId = (this.#nextId + 1) & 0xffff;
     if (pushed) this.#bytes[this.#at + this.csumStart + TCP_FLAGS]! |= TcpFlag.PSH;
   }

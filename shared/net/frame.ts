@@ -82,7 +82,8 @@ export class Frame {
   push(buffer: Uint8Array, offset: number, length: number): boolean {
     const i = this.count;
     if (i === MAX_SPANS) return false;
-    this.buffers[i] = buffer;
+    // Most frames lie in the buffer of the frame before them. A store of an object has a barrier.
+    if (this.buffers[i] !== buffer) this.buffers[i] = buffer;
     this.offsets[i] = offset;
     this.lengths[i] = length;
     this.count = i + 1;

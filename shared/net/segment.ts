@@ -134,6 +134,7 @@ export class Segmenter implements Cut {
   #l3Sum = 0;
   #l4Sum = 0;
   // Its next segment.
+  /** Signed, because V8 boxes larger numbers. */
   #sequence = 0;
   #id = 0;
   /** Payload bytes that are not cut yet. They begin `#skip` bytes into span `#span`. */
@@ -188,7 +189,7 @@ export class Segmenter implements Cut {
     frame.copyTo(header, 0, 0, h.payloadOffset);
     this.#flags = get16(header, l4 + TCP_OFFSET);
     this.#sequence =
-      ((get16(header, l4 + TCP_SEQUENCE) << 16) | get16(header, l4 + TCP_SEQUENCE + 2)) >>> 0;
+      (get16(header, l4 + TCP_SEQUENCE) << 16) | get16(header, l4 + TCP_SEQUENCE + 2);
     this.#id = get16(header, l3 + IPV4_ID);
     // What stays the same in all segments is summed once, the changing fields being zero.
     if (v4) {
@@ -290,7 +291,7 @@ export class Segmenter implements Cut {
     const sum =
       this.#l4Sum + flags + (sequence >>> 16) + (sequence & 0xffff) + l4Length + payloadSum;
     put16(bytes, l4 + TCP_CHECKSUM, finishChecksum(sum));
-    this.#sequence = (sequence + payload) >>> 0;
+    this.#sequence = (sequence + payload) | 0;
     this.#left -= payload;
     this.nextBytes = this.#left === 0 ? 0 : this.#headerLength + Math.min(this.#mss, this.#left);
   }
