@@ -297,6 +297,20 @@ describe("in a helper thread", () => {
 });
 
 describe("in libuv's place", () => {
+  it("libuv has a turn for its own descriptors, though no timer and no immediate asks for one", async () => {
+    const index = new URL("../../shared/reactor/index.ts", import.meta.url).href;
+    const program = `const r = await import(${JSON.stringify(index)});
+      await r.prepareReactor();
+      const sys = await import(new URL("sys.ts", ${JSON.stringify(index)}).href);
+      const { readFile } = await import("node:fs");
+      const watch = r.reactor().watch(sys.eventfd(1, 0), sys.EPOLLIN, () => {
+        watch.want(0);
+        readFile("/proc/self/stat", () => process.exit(3));
+      });`;
+    const child = await run([NODE, "--input-type=module", "-e", program]);
+    expect(child.exit?.code).toBe(3);
+  });
+
   it("a process calls whoever is to be called soon before it ends", async () => {
     const index = new URL("../../shared/reactor/index.ts", import.meta.url).href;
     const program = `const r = await import(${JSON.stringify(index)});
