@@ -7,7 +7,12 @@ import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { MemoryAccount } from "../shared/memory-budget.ts";
 import type { Transport } from "../shared/transport/transport.ts";
-import type { DeviceSink, Received } from "../shared/wire/catalogue.ts";
+import type {
+  DeviceSink,
+  GrantRecords,
+  PackedRecords,
+  Received,
+} from "../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
 import { CloseCode, WireError } from "../shared/wire/protocol.ts";
 import { type MemoryAccess, Space } from "../shared/wire/records.ts";
@@ -159,12 +164,12 @@ export class ConnectionSink implements DeviceSink {
     this.link.scheduleFlush();
   }
 
-  grant(fields: Received<"grant">): void {
-    this.#guest("grant").grant(fields);
+  grant(grants: GrantRecords): void {
+    this.#guest("grant").grant(grants);
   }
 
-  endGrant(fields: Received<"end_grant">): void {
-    this.#guest("end_grant").endGrant(fields);
+  endGrant(ends: PackedRecords): void {
+    this.#guest("end_grant").endGrant(ends);
   }
 
   hypercall(fields: Received<"hypercall">): void {

@@ -59,6 +59,12 @@ export class LinkHost implements GuestHost {
     this.#link.scheduleFlush();
   }
 
+  event(port: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.event(port);
+    this.#link.scheduleFlush();
+  }
+
   post: GuestHost["post"] = (name, fields) => {
     this.#link.post(name, fields);
     this.#link.scheduleFlush();

@@ -69,10 +69,12 @@ export interface NicHost {
 /** Further services for a model of a paravirtual device. */
 export interface GuestHost extends NicHost {
   readonly memory: HostMemory;
+  /** Notifies an event channel of the guest. */
+  event(port: number): void;
   /** Posts bytes to the guest. The bytes are copied at once. */
   post<N extends GuestPosts>(name: N, fields: Sent<N>): void;
 }
-export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
+export type GuestPosts = "grant_use" | "hypercall_reply" | "xenstore";
 
 /**
  * Calls of a paravirtual guest to its hypervisor. Without this interface they are refused.

@@ -71,13 +71,12 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   grants(version: GrantVersion, records: Uint8Array, count: number): void {
-    const bytes = count * GRANT_RECORD_BYTES[version];
-    this.#link.post("grant", { version, records: records.subarray(0, bytes) });
+    if (!this.#link.closed)
+      this.writer.grants(version, records, count * GRANT_RECORD_BYTES[version]);
   }
 
   endGrants(records: Uint8Array, count: number): void {
-    const bytes = count * END_GRANT_RECORD_SIZE;
-    this.#link.post("end_grant", { records: records.subarray(0, bytes) });
+    if (!this.#link.closed) this.writer.endGrants(records, count * END_GRANT_RECORD_SIZE);
   }
 
   event(port: number): void {

@@ -1,14 +1,8 @@
 /** A guest as its hypervisor knows it: a domain, its grant table, and the calls in both directions. */
-import { viewOf } from "../../shared/bytes/words.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
-import type { Received } from "../../shared/wire/catalogue.ts";
-import { FaultSeverity, GRANT_RECORD_BYTES, WireError } from "../../shared/wire/protocol.ts";
-import {
-  END_GRANT_RECORD_SIZE,
-  GRANT_USE_RECORD_SIZE,
-  grantRef,
-  grantUseRecord,
-} from "../../shared/xen/grant.ts";
+import type { GrantRecords, PackedRecords, Received } from "../../shared/wire/catalogue.ts";
+import { FaultSeverity, WireError } from "../../shared/wire/protocol.ts";
+import { GRANT_USE_RECORD_SIZE, grantRef, grantUseRecord } from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import type { GuestCalls, GuestHost } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
@@ -49,7 +43,7 @@ export class GuestDomain implements Domain, GuestCalls {
 
   readonly turnWork = TURN_WORK;
   upcall(port: number): void {
-    this.#host.post("event", { port });
+    this.#host.event(port);
   }
   deliver(message: Uint8Array): void {
     this.#host.post("xenstore", { bytes: message });
@@ -70,12 +64,11 @@ export class GuestDomain implements Domain, GuestCalls {
 
   // What the guest asks.
 
-  grant({ version, records }: Received<"grant">): void {
-    const count = records.length / GRANT_RECORD_BYTES[version];
-    this.grants.grant(version, viewOf(records), 0, count);
+  grant({ version, view, at, count }: GrantRecords): void {
+    this.grants.grant(version, view, at, count);
   }
-  endGrant({ records }: Received<"end_grant">): void {
-    this.grants.endGrant(viewOf(records), 0, records.length / END_GRANT_RECORD_SIZE);
+  endGrant({ view, at, count }: PackedRecords): void {
+    this.grants.endGrant(view, at, count);
   }
   hypercall({ tag, number, command, bytes }: Received<"hypercall">): void {
     const result = dispatch(this.#machine, this.domid, number, command, bytes);

@@ -15,7 +15,7 @@ import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool, type PooledBuffer } from "../bytes/pool.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
 import { catalogue, entryOfOp, Op, type PostName, type Sent } from "./catalogue.ts";
-import { Limits } from "./protocol.ts";
+import { type GrantVersion, Limits } from "./protocol.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, RecordType, record, Space } from "./records.ts";
 import { packTransaction } from "./values.ts";
@@ -199,6 +199,25 @@ export class BatchWriter {
     this.#single(Op.PROGRESS, bytes);
   }
 
+  /** Adds new values of grant entries: the first `bytes` bytes of `records`. */
+  grants(version: GrantVersion, records: Uint8Array, bytes: number): void {
+    this.#begin(3 + BIN_HEADER + bytes);
+    this.outgoing[this.#at] = Fmt.FIXARRAY | 3;
+    this.outgoing[this.#at + 1] = Op.GRANT;
+    this.outgoing[this.#at + 2] = version;
+    this.#at += 3;
+    this.#bin(records, bytes);
+  }
+
+  /** Adds ends of grants: the first `bytes` bytes of `records`. */
+  endGrants(records: Uint8Array, bytes: number): void {
+    this.#begin(2 + BIN_HEADER + bytes);
+    this.outgoing[this.#at] = Fmt.FIXARRAY | 2;
+    this.outgoing[this.#at + 1] = Op.END_GRANT;
+    this.#at += 2;
+    this.#bin(records, bytes);
+  }
+
   /** Adds a transaction whose only field is a number. */
   #single(op: Op, value: number): void {
     this.#begin(2 + NUMBER);
@@ -228,7 +247,7 @@ export class BatchWriter {
     for (const { name: field } of declared) {
       const value = values[field] as number | Uint8Array;
       if (typeof value === "number") this.#uint(value);
-      else this.#bin(value);
+      else this.#bin(value, value.byteLength);
     }
   }
 
@@ -264,11 +283,11 @@ export class BatchWriter {
     }
   }
 
-  #bin(bytes: Uint8Array): void {
-    this.#binHeader(this.#at, bytes.byteLength);
-    this.#at += binHeaderBytes(bytes.byteLength);
-    this.outgoing.set(bytes, this.#at);
-    this.#at += bytes.byteLength;
+  #bin(bytes: Uint8Array, length: number): void {
+    this.#binHeader(this.#at, length);
+    this.#at += binHeaderBytes(length);
+    copyBytes(bytes, 0, this.outgoing, this.#at, length);
+    this.#at += length;
   }
 
   /** Sends the batch under construction. Returns false when it is empty. */

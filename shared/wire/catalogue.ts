@@ -5,8 +5,8 @@
  *
  * A transaction is a msgpack array: opcode, then the fields in the order of their declaration.
  * `write`, `push` and `mmio_write` are columns: [opcode, data bin, records bin]. The records
- * (records.ts) cut the data into pieces. The columns, `interrupt`, `event` and `progress` are the hot
- * path. Their codecs in batch.ts and decode.ts are written by hand, and a test compares them with
+ * (records.ts) cut the data into pieces. The columns, `interrupt`, `event`, `progress` and the grants are the
+ * hot path. Their codecs in batch.ts and decode.ts are written by hand, and a test compares them with
  * this catalogue.
  */
 import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
@@ -289,11 +289,22 @@ interface HotHandlers {
   /** `access.space` is the BAR, `access.address` the offset in it. */
   mmioWrite(access: MemoryAccess): void;
   interrupt(vector: number): void;
+  grant(grants: GrantRecords): void;
+  endGrant(ends: PackedRecords): void;
 }
-type HotName = "write" | "push" | "mmio_write" | "interrupt";
+
+/** The records of a transaction, valid during the call: `count` of them from offset `at` of `view`. */
+export interface PackedRecords {
+  readonly view: DataView;
+  readonly at: number;
+  readonly count: number;
+}
+export interface GrantRecords extends PackedRecords {
+  readonly version: GrantVersion;
+}
 
 /** Transactions that `BatchWriter.post` sends. */
-export type PostName = Exclude<Name, HotName>;
+export type PostName = Exclude<Name, "write" | "push" | "mmio_write" | "interrupt">;
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Rest}`
   ? `${Head}${Capitalize<Camel<Rest>>}`
@@ -301,7 +312,7 @@ type Camel<S extends string> = S extends `${infer Head}_${infer Rest}`
 
 /** A method for each transaction. */
 export type Handlers = HotHandlers & {
-  [N in PostName as Camel<N>]: (fields: Received<N>) => void;
+  [N in Exclude<PostName, "grant" | "end_grant"> as Camel<N>]: (fields: Received<N>) => void;
 };
 /** Handlers of the transactions that a device receives. */
 export type DeviceSink = Pick<Handlers, Camel<NamesTo<"device" | "both">>>;

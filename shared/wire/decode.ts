@@ -6,8 +6,9 @@
  * WireError.
  */
 
+import { END_GRANT_RECORD_SIZE } from "../xen/grant.ts";
 import { type Entry, entryOfOp, type Field, type LinkControl, Op, type Sink } from "./catalogue.ts";
-import { Limits, WireError } from "./protocol.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion, Limits, WireError } from "./protocol.ts";
 import { Fmt, Reader } from "./reader.ts";
 import { type MemoryAccess, NO_ADDRESS, RECORD_BYTES, record } from "./records.ts";
 import { unpackGuarded } from "./values.ts";
@@ -59,14 +60,17 @@ export function readFields(r: Reader, entry: Entry): Readonly<Record<string, unk
   return values;
 }
 
+function readUint(r: Reader, { min, max }: Field, what: string): number {
+  const n = r.uint(what, max);
+  if (n < min) throw new WireError("WIRE_RANGE", `${what}: ${n}, the least is ${min}`);
+  return n;
+}
+
 function readField(r: Reader, field: Field, what: string, version: number): unknown {
-  const { kind, min, max } = field;
+  const { kind, max } = field;
   switch (kind) {
-    case "uint": {
-      const n = r.uint(what, max);
-      if (n < min) throw new WireError("WIRE_RANGE", `${what}: ${n}, the least is ${min}`);
-      return n;
-    }
+    case "uint":
+      return readUint(r, field, what);
     case "text":
       return r.text(what, max);
     case "map":
@@ -86,7 +90,8 @@ function readField(r: Reader, field: Field, what: string, version: number): unkn
   return r.bytes.subarray(r.binAt, r.binAt + r.binLength);
 }
 
-function readPacked(r: Reader, what: string, bytes: number): void {
+/** Steps over records of `bytes` bytes each. Returns their number. */
+function readPacked(r: Reader, what: string, bytes: number): number {
   r.bin(what, Limits.COLUMN_RECORDS * bytes);
   if (r.binLength % bytes !== 0) {
     throw new WireError(
@@ -94,6 +99,7 @@ function readPacked(r: Reader, what: string, bytes: number): void {
       `${what}: ${r.binLength} bytes are not a whole number of records of ${bytes}`,
     );
   }
+  return r.binLength / bytes;
 }
 
 function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: number): void {
@@ -117,6 +123,20 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       const port = r.uint("event: port", Limits.PORTS - 1);
       if (sink.event === undefined) throw notForUs(entry);
       sink.event({ port });
+      return;
+    }
+    case Op.GRANT: {
+      const [versionField, records] = entry.fields;
+      const version = readUint(r, versionField!.field, versionField!.what) as GrantVersion;
+      const count = readPacked(r, records!.what, GRANT_RECORD_BYTES[version]);
+      if (sink.grant === undefined) throw notForUs(entry);
+      sink.grant({ version, view: r.view, at: r.binAt, count });
+      return;
+    }
+    case Op.END_GRANT: {
+      const count = readPacked(r, entry.fields[0]!.what, END_GRANT_RECORD_SIZE);
+      if (sink.endGrant === undefined) throw notForUs(entry);
+      sink.endGrant({ view: r.view, at: r.binAt, count });
       return;
     }
     default: {

@@ -3,12 +3,16 @@ import { BatchWriter } from "../../shared/wire/batch.ts";
 import {
   catalogue,
   entryOfOp,
+  type GrantRecords,
   type Handlers,
+  type PackedRecords,
   type PostName,
   type Sent,
 } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
+import { GRANT_RECORD_BYTES } from "../../shared/wire/protocol.ts";
 import type { BusAddress, MemoryAccess } from "../../shared/wire/records.ts";
+import { END_GRANT_RECORD_SIZE } from "../../shared/xen/grant.ts";
 
 /** One transaction, or one record of a column. */
 export type Act =
@@ -23,8 +27,14 @@ export type Act =
   | { [N in PostName]: { readonly kind: N } & Sent<N> }[PostName];
 
 /** A handler's argument as the fields of an act. */
-function fieldsOf(told: number | MemoryAccess | object): object {
+function fieldsOf(told: number | MemoryAccess | GrantRecords | PackedRecords | object): object {
   if (typeof told === "number") return { vector: told };
+  if ("view" in told) {
+    const { view, at, count, ...version } = told;
+    const bytes = "version" in told ? GRANT_RECORD_BYTES[told.version] : END_GRANT_RECORD_SIZE;
+    const records = new Uint8Array(view.buffer, view.byteOffset + at, count * bytes);
+    return { ...version, records };
+  }
   if (!("src" in told)) return told;
   const { space, address, type, src, at, length } = told;
   return { space, address, type, bytes: src.subarray(at, at + length) };

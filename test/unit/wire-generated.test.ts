@@ -8,8 +8,9 @@ import { generated } from "../../scripts/generate.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { catalogue, entryOfOp, type Name, Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
-import { Limits } from "../../shared/wire/protocol.ts";
+import { GRANT_RECORD_BYTES, Limits } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
+import { END_GRANT_RECORD_SIZE } from "../../shared/xen/grant.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
@@ -68,6 +69,30 @@ describe("the catalogue", () => {
         if (value instanceof Uint8Array) expect(value.length).toBeLessThanOrEqual(field.max);
         if (field.kind === "packed") expect(field.recordBytes).toBe(RECORD_BYTES);
       }
+    }
+  });
+
+  it("declares what the hand-written encoders of grants send", () => {
+    const bytes = (build: (writer: BatchWriter) => void): number[] => {
+      let sent: number[] = [];
+      const writer = new BatchWriter((message, at, length, release) => {
+        sent = [...message.subarray(at, at + length)];
+        release();
+      });
+      build(writer);
+      writer.flush();
+      return sent;
+    };
+    const records = Uint8Array.from({ length: 600 }, (_, i) => i);
+    for (const count of [1, 20]) {
+      const grants = count * GRANT_RECORD_BYTES[2];
+      expect(bytes((w) => w.grants(2, records, grants))).toEqual(
+        bytes((w) => w.post("grant", { version: 2, records: records.subarray(0, grants) })),
+      );
+      const ends = count * END_GRANT_RECORD_SIZE;
+      expect(bytes((w) => w.endGrants(records, ends))).toEqual(
+        bytes((w) => w.post("end_grant", { records: records.subarray(0, ends) })),
+      );
     }
   });
 

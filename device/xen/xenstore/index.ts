@@ -174,9 +174,11 @@ export class Xenstore {
    * nothing waits for time.
    */
   get nextTick(): number {
+    const { store, notices } = this.#parts;
+    let next = store.nextTick;
+    if (this.#holding.size === 0 && notices.waiting.size === 0) return next;
     const now = this.#clock();
-    let next = this.#parts.store.nextTick;
-    for (const waiting of [this.#holding, this.#parts.notices.waiting]) {
+    for (const waiting of [this.#holding, notices.waiting]) {
       for (const { debt, turnOver } of waiting) {
         if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
         else if (turnOver) next = Math.min(next, now);
@@ -221,6 +223,7 @@ export class Xenstore {
   /** Serves held requests while possible. Returns whether it served any. */
   #serveHeld(): boolean {
     let served = false;
+    if (this.#holding.size === 0) return served;
     for (const domain of [...this.#holding]) {
       for (let oldest = domain.held[0]; oldest !== undefined; oldest = domain.held[0]) {
         if (domain.cut !== undefined || !domain.hasRoom()) break;

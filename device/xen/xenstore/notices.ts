@@ -99,6 +99,7 @@ export class Notices {
 
   /** Sends the events that are pending now to every domain with room. */
   deliverAll(): void {
+    if (this.#waiting.size === 0) return;
     for (const domain of [...this.#waiting]) this.#deliver(domain);
   }
 

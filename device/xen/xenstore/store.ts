@@ -153,6 +153,7 @@ export class Store {
 
   /** Ends transactions that have been open for too long. */
   expire(): void {
+    if (this.#open.size === 0) return;
     const now = this.#now();
     for (const [transaction, domain] of this.#open) {
       if (now - transaction.startedAt < TRANSACTION_MS) break;
@@ -173,6 +174,7 @@ export class Store {
 
   /** Time (ms) at which `expire` has work; Infinity when nothing is open. */
   get nextTick(): number {
+    if (this.#open.size === 0) return Number.POSITIVE_INFINITY;
     const oldest: Transaction | undefined = this.#open.keys().next().value;
     return oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
   }
