@@ -241,6 +241,8 @@ export class Connection implements RingSource {
       const why = reason || "connection lost";
       this.#owner.lines.of("left").info({ nic: this.name, code }, `${this.name} left: ${why}`);
       this.#owner.events.emit("left", { ...this.#event(), reason: why });
+    } else if (code === CloseCode.NO_MEMORY) {
+      this.#owner.lines.of("refused").warn({ peer: this.peer, code }, `refused a peer: ${reason}`);
     }
     this.#moved?.(code === CloseCode.MOVED);
   }

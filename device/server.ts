@@ -244,7 +244,7 @@ export class DeviceServer implements ConnectionOwner {
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
     const account = new MemoryAccount(this.#memory);
-    acceptUpgrade(request, socket, head, (transport) => {
+    acceptUpgrade(request, socket, head, account, (transport) => {
       const connection = new Connection(transport, peer.name, reachedAt, this, account);
       this.#connections.add(connection);
       const occupant: Occupant = {

@@ -10,6 +10,9 @@
  * that they may can't keep the others out.
  *
  * Pieces are charged when memory is kept beyond the message that asked for it, not for each frame.
+ *
+ * Unfinished messages have a quarter of the budget. Anybody can begin one, and an honest peer soon
+ * ends it. So without room for another, the peer is refused that has ended none for the longest time.
  */
 
 import type { NicMemoryStatus } from "./status/device-status.ts";
@@ -21,6 +24,9 @@ export type HeldKind = (typeof HELD_KINDS)[number];
 /** Bytes up to which a peer may use the last quarter. A NIC with 32 queues has 4 MB of windows. */
 export const LITTLE_BYTES = 8 << 20;
 
+/** The part of the budget that unfinished messages may hold. */
+const MESSAGES_PART = 0.25;
+
 export class MemoryBudget {
   readonly limit: number;
   /** Bytes that all peers hold. */
@@ -28,6 +34,10 @@ export class MemoryBudget {
   readonly heldBy: Record<HeldKind, number> = { windows: 0, pushes: 0, messages: 0 };
   /** Number of refusals. */
   readonly refused: Record<HeldKind, number> = { windows: 0, pushes: 0, messages: 0 };
+  /** The accounts with unfinished messages. */
+  readonly unfinished = new Set<MemoryAccount>();
+  /** Number of messages that ended while a part of the next one was held. */
+  ended = 0;
 
   /** `limit` is in bytes. */
   constructor(limit: number) {
@@ -56,6 +66,10 @@ export class MemoryAccount {
   readonly #budget: MemoryBudget;
   readonly #by: Record<HeldKind, number> = { windows: 0, pushes: 0, messages: 0 };
   #held = 0;
+  /** The count of ended messages when this peer last ended one. */
+  #endedAt = 0;
+  /** Called when the peer's unfinished message has no room. The receiver gives its memory back. */
+  onNoRoom: (why: string) => void = () => {};
 
   constructor(budget: MemoryBudget) {
     this.#budget = budget;
@@ -75,7 +89,9 @@ export class MemoryAccount {
     const budget = this.#budget;
     const after = budget.held + bytes;
     const most = this.#held + bytes <= LITTLE_BYTES ? budget.limit : budget.limit * 0.75;
-    if (after > most) {
+    const isOver =
+      kind === "messages" && budget.heldBy.messages + bytes > budget.limit * MESSAGES_PART;
+    if (after > most || isOver) {
       budget.refused[kind]++;
       return false;
     }
@@ -88,9 +104,36 @@ export class MemoryAccount {
     this.#add(kind, -bytes);
   }
 
-  /** Gives all bytes back: the peer has gone, and so has its memory. */
+  /**
+   * Sets the bytes that the peer's unfinished message holds. `hasEnded`: the peer has ended another
+   * message since the last call.
+   */
+  holdMessage(bytes: number, hasEnded: boolean): void {
+    const budget = this.#budget;
+    const more = bytes - this.#by.messages;
+    if (hasEnded || this.#by.messages === 0) this.#endedAt = budget.ended++;
+    if (bytes === 0) budget.unfinished.delete(this);
+    else budget.unfinished.add(this);
+    if (more <= 0) {
+      this.#add("messages", more);
+      return;
+    }
+    while (!this.charge("messages", more)) {
+      let last: MemoryAccount = this;
+      for (const account of budget.unfinished) if (account.#endedAt < last.#endedAt) last = account;
+      // A receiver that does not give its memory back is not asked twice.
+      budget.unfinished.delete(last);
+      last.onNoRoom(`a message that has not ended: ${this.fullText}`);
+      if (last === this) return;
+    }
+  }
+
+  /**
+   * Gives windows and pushes back: the peer has gone. Its transport may read the end of a message
+   * until it has ended too, and gives that back itself.
+   */
   close(): void {
-    for (const kind of HELD_KINDS) this.#add(kind, -this.#by[kind]);
+    for (const kind of ["windows", "pushes"] as const) this.#add(kind, -this.#by[kind]);
   }
 
   #add(kind: HeldKind, bytes: number): void {

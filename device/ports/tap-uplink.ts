@@ -87,7 +87,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
     return !this.tap.up || this.tap.hasRoom();
   }
 
-  /** Every frame is with the kernel already. */
+  /** Nothing to do at the end of a burst: `deliver` has passed every frame to the kernel. */
   flush(): void {}
 
   async close(): Promise<void> {

@@ -13,6 +13,8 @@ interface Tail {
   readonly bytes: Uint8Array;
   at: number;
   length: number;
+  /** True when the system has accepted a part of the write. */
+  hasBegun: boolean;
   readonly done: () => void;
 }
 
@@ -97,9 +99,16 @@ export class FdStream implements ByteStream {
         return;
       }
     }
-    this.#queue.push({ bytes, at: at + n, length: length - n, done });
+    this.#queue.push({ bytes, at: at + n, length: length - n, hasBegun: n > 0, done });
     this.unsentBytes += length - n;
     this.#interest();
+  }
+
+  dropWaiting(): void {
+    for (const { length, done } of this.#queue.splice(this.#queue[0]?.hasBegun === true ? 1 : 0)) {
+      this.unsentBytes -= length;
+      done();
+    }
   }
 
   end(): void {
@@ -114,7 +123,6 @@ export class FdStream implements ByteStream {
     held.descriptors--;
     this.#watch.close();
     sys.close(this.#fd);
-    this.#owner?.input.clear();
     this.unsentBytes = 0;
     for (const { done } of this.#queue.splice(0)) done();
   }
@@ -158,7 +166,6 @@ export class FdStream implements ByteStream {
     this.#isBehind = this.#owner!.received();
     if (this.#closed) return;
     if (this.#isBehind) this.#watch.again();
-    else input.settle();
     this.#interest();
   }
 
@@ -175,6 +182,7 @@ export class FdStream implements ByteStream {
       if (n < tail.length) {
         tail.at += n;
         tail.length -= n;
+        tail.hasBegun ||= n > 0;
         return;
       }
       queue.shift();

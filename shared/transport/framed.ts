@@ -8,6 +8,7 @@
  * Source: RFC 6455, section 5.5 (control frames), 7 (closing).
  */
 import { randomFillSync } from "node:crypto";
+import type { MemoryAccount } from "../memory-budget.ts";
 import { CloseCode, Limits } from "../wire/protocol.ts";
 import {
   CONTROL_BYTES,
@@ -49,6 +50,11 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   readonly #stream: ByteStream;
   readonly #masking: Masking;
   readonly #reader: FrameReader;
+  /** Pays for unfinished messages. */
+  readonly #account: MemoryAccount | undefined;
+  #isCharged = false;
+  /** True when a message has ended since the account was told of one. */
+  #hasEnded = false;
   /** Pool of random keys, empty unless frames are masked with random keys. */
   readonly #keys: Int32Array;
   #nextKey = KEY_POOL;
@@ -65,9 +71,16 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
     this.#pongs--;
   };
 
-  /** `head`: bytes that arrived with the handshake. Call `start` when the handlers are set. */
-  constructor(stream: ByteStream, masking: Masking, head: Uint8Array) {
+  /**
+   * `head`: bytes that arrived with the handshake. `account` pays for unfinished messages; without
+   * one nobody does.
+   */
+  constructor(stream: ByteStream, masking: Masking, head: Uint8Array, account?: MemoryAccount) {
     this.#stream = stream;
+    this.#account = account;
+    if (account !== undefined) {
+      account.onNoRoom = (why) => this.#refuse(CloseCode.NO_MEMORY, why);
+    }
     this.#masking = masking;
     this.#keys = new Int32Array(masking === "random" ? KEY_POOL : 0);
     this.#reader = new FrameReader(masking === "none", Limits.MESSAGE_BYTES, this);
@@ -106,9 +119,19 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
     this.#cutAfter(CLOSE_MS);
   }
 
-  terminate(): void {
+  abort(code: number, reason: string): void {
+    if (this.open) {
+      this.#stream.dropWaiting();
+      this.#sendClose(code, reason);
+    }
+    if (this.#stream.unsentBytes === 0) this.#terminate();
+    else this.#leave(CLOSE_MS);
+  }
+
+  #terminate(): void {
     clearTimeout(this.#cut);
     this.#stream.destroy();
+    this.#drop();
     // The caller has its own reason, and tells it first.
     queueMicrotask(() => this.#finish(ABNORMAL, ""));
   }
@@ -118,11 +141,15 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
   received(): boolean {
     const isBehind = this.#process();
     if (this.receivedBytes > this.#lastByte) this.#leave();
+    else {
+      if (!isBehind) this.input.settle();
+      this.#charge();
+    }
     return isBehind;
   }
 
   ended(): void {
-    this.terminate();
+    this.#terminate();
   }
 
   #process(): boolean {
@@ -140,9 +167,28 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
     return false;
   }
 
+  /** Tells the account what is held until the rest of a message comes, or until the next turn. */
+  #charge(): void {
+    const bytes = this.input.extraBytes + this.#reader.heldBytes;
+    // Most turns end with a whole message.
+    if (bytes !== 0 || this.#isCharged) {
+      this.#isCharged = bytes !== 0;
+      this.#account?.holdMessage(bytes, this.#hasEnded);
+    }
+    this.#hasEnded = false;
+  }
+
+  /** Gives back what is held, because no more messages are read. */
+  #drop(): void {
+    this.input.clear();
+    this.#reader.stop();
+    this.#charge();
+  }
+
   // Calls of the reader.
 
   message(bytes: Uint8Array, at: number, length: number): void {
+    this.#hasEnded = true;
     this.onMessage(bytes, at, length);
   }
 
@@ -175,7 +221,6 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
 
   /** Ends a connection whose peer broke a rule, and tells it why. */
   #refuse(code: number, reason: string): void {
-    this.#reader.over = true;
     if (!this.#isClosing) this.#sendClose(code, reason);
     this.#leave();
     this.#finish(code, reason);
@@ -185,22 +230,23 @@ export class FramedTransport implements Transport, StreamOwner, FrameSink {
    * Stops reading, so that further bytes of the peer stay in the kernel and the TCP window closes.
    * The peer may still read the close frame and the end of the stream; then the socket is cut.
    */
-  #leave(): void {
+  #leave(ms = LAST_MS): void {
     this.#stream.stopReading();
+    this.#drop();
     this.#stream.end();
-    this.#cutAfter(LAST_MS);
+    this.#cutAfter(ms);
   }
 
   #cutAfter(ms: number): void {
     clearTimeout(this.#cut);
-    this.#cut = setTimeout(() => this.terminate(), ms);
+    this.#cut = setTimeout(() => this.#terminate(), ms);
     this.#cut.unref();
   }
 
   #finish(code: number, reason: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#reader.over = true;
+    this.#reader.stop();
     this.onClose(code, reason);
   }
 

@@ -10,6 +10,7 @@
  * Source: RFC 6455, section 5.2 (base framing), 5.3 (masking), 5.4 (fragments), 5.5 (control frames).
  */
 import { maskInPlace } from "../bytes/mask.ts";
+import { giveBuffer, takeBuffer } from "./message-buffers.ts";
 
 /** Bytes that `send` needs in front of a message: the longest header with a key. */
 export const FRAME_ROOM = 14;
@@ -93,9 +94,10 @@ export class FrameReader {
   readonly #limit: number;
   /** MASKED when every frame must carry a key, else 0. */
   readonly #mask: number;
-  /** Pieces of a fragmented message, copied. */
-  #parts: Uint8Array[] = [];
+  /** The pieces of a fragmented message, copied one behind the other; their bytes, and their number. */
+  #parts: Uint8Array = NOTHING;
   #partBytes = 0;
+  #pieces = 0;
   /** Opcode of the fragmented message under construction, or 0. */
   #partsOf: number = Opcode.CONTINUATION;
   /** True when no more input is looked at. */
@@ -106,6 +108,25 @@ export class FrameReader {
     this.#mask = masked ? MASKED : 0;
     this.#limit = limit;
     this.#sink = sink;
+  }
+
+  /** Bytes of memory that a fragmented message holds. */
+  get heldBytes(): number {
+    return this.#parts.length;
+  }
+
+  /** Looks at no more input, and gives memory back. */
+  stop(): void {
+    this.over = true;
+    this.#dropParts();
+  }
+
+  #dropParts(): void {
+    giveBuffer(this.#parts);
+    this.#parts = NOTHING;
+    this.#partBytes = 0;
+    this.#pieces = 0;
+    this.#partsOf = Opcode.CONTINUATION;
   }
 
   /**
@@ -170,23 +191,25 @@ export class FrameReader {
 
   #fragment(opcode: number, fin: boolean, payload: Uint8Array): void {
     if (opcode !== Opcode.CONTINUATION) this.#partsOf = opcode;
-    this.#parts.push(payload.slice());
-    this.#partBytes += payload.length;
-    if (this.#parts.length > MAX_FRAGMENTS) {
+    if (++this.#pieces > MAX_FRAGMENTS) {
       this.#break(Broken.POLICY, "a message in too many pieces", 0);
       return;
     }
-    if (!fin) return;
-    const whole = new Uint8Array(this.#partBytes);
-    let at = 0;
-    for (const part of this.#parts) {
-      whole.set(part, at);
-      at += part.length;
+    const bytes = this.#partBytes + payload.length;
+    if (bytes > this.#parts.length) {
+      const old = this.#parts;
+      this.#parts = takeBuffer(bytes);
+      this.#parts.set(old.subarray(0, this.#partBytes));
+      giveBuffer(old);
     }
+    this.#parts.set(payload, this.#partBytes);
+    this.#partBytes = bytes;
+    if (!fin) return;
+    const whole = this.#parts.subarray(0, bytes);
     const kind = this.#partsOf;
-    this.#parts = [];
-    this.#partBytes = 0;
-    this.#partsOf = Opcode.CONTINUATION;
+    // While the message is looked at, its buffer belongs to nobody else.
+    this.#parts = NOTHING;
+    this.#dropParts();
     if (kind === Opcode.BINARY) this.#sink.message(whole, 0, whole.length);
     else if (textOf(whole) === undefined) this.#break(Broken.UTF8, NOT_UTF8, 0);
     else {
@@ -215,8 +238,7 @@ export class FrameReader {
   }
 
   #break(code: number, reason: string, end: number): number {
-    this.over = true;
-    this.#parts = [];
+    this.stop();
     const rule = code === Broken.PROTOCOL ? ", which RFC 6455 does not allow" : "";
     this.#sink.broken(code, `${reason}${rule}`);
     return end;

@@ -3,6 +3,14 @@ import type { Socket } from "node:net";
 import { copyBytes } from "../bytes/copy.ts";
 import type { ByteStream, StreamOwner } from "./stream.ts";
 
+/** Bytes that are handed to Node at most, so that the rest can still be dropped. */
+const AT_ONCE_BYTES = 256 * 1024;
+
+interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly done: () => void;
+}
+
 export class NodeStream implements ByteStream {
   readonly #socket: Socket;
   #owner: StreamOwner | undefined;
@@ -10,6 +18,10 @@ export class NodeStream implements ByteStream {
   /** True when the owner has input left from an earlier turn. */
   #isBehind = false;
   #hasEnded = false;
+  /** What was not handed to Node yet, in order, and its bytes. */
+  readonly #waiting: Waiting[] = [];
+  #waitingBytes = 0;
+  #isEnding = false;
   receivedBytes = 0;
 
   constructor(socket: Socket) {
@@ -19,7 +31,7 @@ export class NodeStream implements ByteStream {
   }
 
   get unsentBytes(): number {
-    return this.#socket.writableLength;
+    return this.#socket.writableLength + this.#waitingBytes;
   }
 
   read(owner: StreamOwner): void {
@@ -42,25 +54,62 @@ export class NodeStream implements ByteStream {
   }
 
   write(bytes: Uint8Array, at: number, length: number, done: () => void): void {
+    const part = bytes.subarray(at, at + length);
+    const isFree = this.#waiting.length === 0 && this.#socket.writableLength === 0;
+    if (isFree) this.#hand(part, done);
+    else {
+      this.#waiting.push({ bytes: part, done });
+      this.#waitingBytes += length;
+    }
+  }
+
+  #hand(bytes: Uint8Array, done: () => void): void {
     let isDone = false;
     const finish = (): void => {
       if (isDone) return;
       isDone = true;
       done();
     };
-    this.#socket.write(bytes.subarray(at, at + length), finish);
+    this.#socket.write(bytes, () => {
+      finish();
+      this.#handMore();
+    });
     // Node tells of a write in a later tick, also when the system has accepted all bytes at once.
     if (this.#socket.writableLength === 0) finish();
   }
 
+  #handMore(): void {
+    const socket = this.#socket;
+    if (this.#waiting.length === 0 || socket.writableLength > 0) return;
+    if (socket.destroyed) {
+      this.dropWaiting();
+      return;
+    }
+    // Corked writes leave together.
+    socket.cork();
+    while (this.#waiting.length > 0 && socket.writableLength < AT_ONCE_BYTES) {
+      const { bytes, done } = this.#waiting.shift()!;
+      this.#waitingBytes -= bytes.length;
+      this.#hand(bytes, done);
+    }
+    socket.uncork();
+    if (this.#isEnding && this.#waiting.length === 0) socket.end();
+  }
+
+  dropWaiting(): void {
+    this.#waitingBytes = 0;
+    for (const { done } of this.#waiting.splice(0)) done();
+  }
+
   end(): void {
-    this.#socket.end();
+    this.#isEnding = true;
+    if (this.#waiting.length === 0) this.#socket.end();
   }
 
   destroy(): void {
     this.#isReading = false;
     this.#socket.destroy();
-    this.#owner?.input.clear();
+    this.dropWaiting();
   }
 
   #take(chunk: Buffer): void {
@@ -81,10 +130,8 @@ export class NodeStream implements ByteStream {
 
   #after(isBehind: boolean): void {
     if (!this.#isReading) return;
-    if (!isBehind) {
-      this.#owner!.input.settle();
-      this.#socket.resume();
-    } else if (!this.#isBehind) {
+    if (!isBehind) this.#socket.resume();
+    else if (!this.#isBehind) {
       this.#socket.pause();
       setImmediate(() => this.#rest());
     }

@@ -9,6 +9,7 @@
  * read, or while it holds a large part of a message.
  */
 import { BufferPool, type PooledBuffer } from "../bytes/pool.ts";
+import { giveBuffer, takeBuffer } from "./message-buffers.ts";
 
 /** Most bytes of one read. */
 const READ_BYTES = 256 * 1024;
@@ -37,54 +38,58 @@ export class ReadBuffer {
     const held = this.end - this.start;
     if (this.#shared !== undefined) {
       if (this.bytes.length - this.end < READ_BYTES) this.#toFront();
-      if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
+      if (this.bytes.length - this.end < LEAST_BYTES) this.#grow(held);
     } else if (held <= SMALL_BYTES) {
-      this.#shared = pool.get();
+      const shared = pool.get();
       inUse++;
-      this.#moveTo(this.#shared.bytes);
-    } else if (this.bytes.length - this.end < LEAST_BYTES) this.#own(2 * held);
+      this.#moveTo(shared.bytes);
+      this.#shared = shared;
+    } else if (this.bytes.length - this.end < LEAST_BYTES) this.#grow(held);
     return Math.min(READ_BYTES, this.bytes.length - this.end);
   }
 
-  /** Called when the stream waits for more input. Gives a shared buffer back if possible. */
+  /** Called when the stream waits for more input. Gives a large buffer back if possible. */
   settle(): void {
-    if (this.#shared === undefined) return;
+    if (this.bytes.length <= SMALL_BYTES) return;
     const held = this.end - this.start;
     if (held === 0) this.clear();
-    else if (held <= SMALL_BYTES) this.#own(Math.max(held, LEAST_BYTES));
-    else if (inUse > MOST_KEPT) this.#own(2 * held);
+    else if (held <= SMALL_BYTES) this.#moveTo(new Uint8Array(Math.max(held, LEAST_BYTES)));
+    else if (this.#shared !== undefined && inUse > MOST_KEPT) this.#grow(held);
+  }
+
+  /** Bytes of memory beyond those that every stream may hold. */
+  get extraBytes(): number {
+    return this.bytes.length <= SMALL_BYTES ? 0 : this.bytes.length;
   }
 
   /** Drops all bytes. */
   clear(): void {
-    this.#giveBack();
-    this.bytes = NONE;
     this.start = 0;
     this.end = 0;
+    this.#moveTo(NONE);
   }
 
-  #own(bytes: number): void {
-    this.#moveTo(new Uint8Array(bytes));
-    this.#giveBack();
+  #grow(held: number): void {
+    this.#moveTo(takeBuffer(held + LEAST_BYTES));
   }
 
+  /** Moves the held bytes, and gives the old buffer back. */
   #moveTo(buffer: Uint8Array): void {
-    if (this.end > this.start) buffer.set(this.bytes.subarray(this.start, this.end));
+    const old = this.bytes;
+    if (this.end > this.start) buffer.set(old.subarray(this.start, this.end));
     this.bytes = buffer;
     this.end -= this.start;
     this.start = 0;
+    if (this.#shared !== undefined) {
+      this.#shared.release();
+      this.#shared = undefined;
+      inUse--;
+    } else if (old.length > SMALL_BYTES) giveBuffer(old);
   }
 
   #toFront(): void {
     this.bytes.copyWithin(0, this.start, this.end);
     this.end -= this.start;
     this.start = 0;
-  }
-
-  #giveBack(): void {
-    if (this.#shared === undefined) return;
-    this.#shared.release();
-    this.#shared = undefined;
-    inUse--;
   }
 }

@@ -5,8 +5,9 @@ export interface StreamOwner {
   /** The stream reads into this buffer, behind the bytes that the owner has not processed yet. */
   readonly input: ReadBuffer;
   /**
-   * Processes `input`. Returns true when it stopped for want of time. The stream then calls again in
-   * its next turn, before it reads more.
+   * Processes `input`, and gives back the memory that it does not need while it waits. Returns true
+   * when it stopped for want of time. The stream then calls again in its next turn, before it reads
+   * more.
    */
   received(): boolean;
   /** The peer sends no more, or the connection is lost. Called at most once. */
@@ -26,6 +27,8 @@ export interface ByteStream {
   read(owner: StreamOwner): void;
   /** Reads no more: further bytes of the peer stay in the kernel, and the TCP window closes. */
   stopReading(): void;
+  /** Drops the writes that have not begun to leave, and calls their `done`. */
+  dropWaiting(): void;
   /** Announces the end behind all written bytes. */
   end(): void;
   /** Closes at once. */

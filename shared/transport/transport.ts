@@ -23,6 +23,9 @@ export interface Transport {
   onClose: (code: number, reason: string) => void;
   /** Sends all unsent messages and the reason, then ends. */
   close(code: number, reason: string): void;
-  /** Ends at once. */
-  terminate(): void;
+  /**
+   * Ends at once. Drops the messages that have not begun to leave. The peer gets code and reason if it
+   * reads what has left.
+   */
+  abort(code: number, reason: string): void;
 }

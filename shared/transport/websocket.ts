@@ -6,6 +6,7 @@ import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
+import type { MemoryAccount } from "../memory-budget.ts";
 import { prepareReactor, reactor } from "../reactor/index.ts";
 import { SUBPROTOCOL } from "../wire/protocol.ts";
 import { FramedTransport, type Masking } from "./framed.ts";
@@ -138,20 +139,22 @@ const upgrades = new WebSocketServer({
 });
 
 /**
- * Turns an HTTP upgrade into a transport. The caller has checked that the peer may upgrade. The
- * socket may end at once, when the reactor has taken its connection over.
+ * Turns an HTTP upgrade into a transport, whose unfinished messages `account` pays for. The caller has
+ * checked that the peer may upgrade. The socket may end at once, when the reactor has taken its
+ * connection over.
  */
 export function acceptUpgrade(
   request: IncomingMessage,
   socket: Duplex,
   head: Buffer,
+  account: MemoryAccount,
   take: (transport: Transport) => void,
 ): void {
   const release = lease(socket);
   // The bytes behind the request are not for the library.
   upgrades.handleUpgrade(request, socket, NOTHING, () => {
     release();
-    take(framed(socket as Socket, "none", head));
+    take(framed(socket as Socket, "none", head, account));
   });
 }
 
@@ -173,11 +176,16 @@ function lease(socket: Duplex): () => void {
 }
 
 /** Takes a socket out of the hands of the library. `head`: bytes that arrived with the handshake. */
-function framed(socket: Socket, masking: Masking, head: Buffer): Transport {
+function framed(
+  socket: Socket,
+  masking: Masking,
+  head: Buffer,
+  account?: MemoryAccount,
+): Transport {
   socket.pause();
   const rest = socket.read() as Buffer | null;
   const bytes = rest === null ? head : Buffer.concat([head, rest]);
   const waiting = reactor();
   const stream = (waiting && FdStream?.takeOver(waiting, socket)) ?? new NodeStream(socket);
-  return new FramedTransport(stream, masking, bytes);
+  return new FramedTransport(stream, masking, bytes, account);
 }

@@ -343,6 +343,8 @@ export class Link {
       this.#reader.open(this.#bytes, this.#at, this.#length);
       applyMessage(this.#reader, this.#owner.sink, this.#control);
     } catch (error) {
+      // The link ended while this batch was applied, so its NIC is gone. The rest is not looked at.
+      if (error instanceof WireError && this.closed) return;
       if (error instanceof WireError) {
         const { code, message } = error;
         const why = code === "MEMORY_BUDGET" ? "" : "the peer broke a rule of the wire: ";
@@ -468,8 +470,7 @@ export class Link {
   /** Ends the link at once: sends the reason to the peer and does not wait for its answer. */
   giveUp(code: CloseCode, reason: string): void {
     if (this.closed) return;
-    this.#transport.close(code, reason);
-    this.#transport.terminate();
+    this.#transport.abort(code, reason);
     this.#finish(code, reason);
   }
 

@@ -108,7 +108,8 @@ export class HostileStage {
       wrong.push(`the device met an error of its own:\n${this.device.child.stderr.slice(-6000)}`);
     }
     wrong.push(...(await this.neighbour.complaints()));
-    if (wrong.length > 0) throw new Error(this.seeded(wrong.join("\n")));
+    if (wrong.length === 0) return;
+    throw new Error(`${this.seeded(wrong.join("\n"))}\n${this.device.child.said()}`);
   }
 
   async close(): Promise<void> {

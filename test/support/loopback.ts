@@ -39,8 +39,8 @@ export class LoopbackEnd implements Transport {
     this.#carry(() => this.end(code, reason));
   }
 
-  terminate(): void {
-    this.close(1006, "terminated");
+  abort(code: number, reason: string): void {
+    this.close(code, reason);
   }
 
   /** Ends both sides now, this one first. */

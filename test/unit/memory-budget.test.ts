@@ -40,8 +40,52 @@ describe("MemoryBudget", () => {
     }
     expect(budget.held).toBe(3 * 5050);
     accounts[1]!.release("windows", 5000);
+    accounts[2]!.holdMessage(4096, false);
     for (const account of accounts) account.close();
+    expect(budget.held).toBe(4096);
+    accounts[2]!.holdMessage(0, false);
     expect([budget.held, budget.heldBy]).toEqual([0, { windows: 0, pushes: 0, messages: 0 }]);
+  });
+});
+
+describe("attack-S7 unfinished messages", () => {
+  /** Accounts that give their message back when they are refused; `refused` has their numbers. */
+  const accountsOf = (budget: MemoryBudget, n: number, refused: number[]) =>
+    Array.from({ length: n }, (_, i) => {
+      const account = new MemoryAccount(budget);
+      account.onNoRoom = () => {
+        refused.push(i);
+        account.holdMessage(0, false);
+      };
+      return account;
+    });
+
+  it("have a quarter; without room, the peer goes that has ended none for longest", () => {
+    const budget = new MemoryBudget(16 * MIB);
+    const refused: number[] = [];
+    const accounts = accountsOf(budget, 6, refused);
+    for (const account of accounts.slice(0, 4)) account.holdMessage(MIB, false);
+    expect([refused, budget.heldBy.messages]).toEqual([[], 4 * MIB]);
+    // The first of them is a busy peer: it ends a message each time.
+    accounts[0]!.holdMessage(MIB, true);
+    accounts[4]!.holdMessage(MIB, false);
+    accounts[5]!.holdMessage(MIB, false);
+    expect([refused, budget.heldBy.messages]).toEqual([[1, 2], 4 * MIB]);
+    accounts[3]!.holdMessage(MIB + 1, false);
+    expect(refused).toEqual([1, 2, 3]);
+    expect(accounts[3]!.held).toBe(0);
+    expect(new MemoryAccount(budget).charge("windows", 8 * MIB)).toBe(true);
+    for (const account of accounts) account.holdMessage(0, false);
+    expect([budget.heldBy.messages, budget.unfinished.size]).toEqual([0, 0]);
+  });
+
+  it("are refused to the peer itself when they alone pass the budget", () => {
+    const budget = new MemoryBudget(MIB);
+    const refused: number[] = [];
+    const [one, other] = accountsOf(budget, 2, refused);
+    one!.holdMessage(MIB / 8, false);
+    other!.holdMessage(MIB, false);
+    expect([refused, budget.heldBy.messages]).toEqual([[0, 1], 0]);
   });
 });
 

@@ -3,8 +3,15 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import { MemoryAccount, MemoryBudget } from "../../shared/memory-budget.ts";
+import { FRAME_ROOM } from "../../shared/transport/frames.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
-import { acceptUpgrade, ConnectError, dial } from "../../shared/transport/websocket.ts";
+import {
+  acceptUpgrade,
+  ConnectError,
+  dial,
+  prepareTransport,
+} from "../../shared/transport/websocket.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
 import { NODE, start } from "../support/process.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
@@ -26,7 +33,10 @@ async function joined(): Promise<{
   const { promise, resolve } = Promise.withResolvers<Transport>();
   const server = createServer();
   servers.push(server);
-  server.on("upgrade", (request, socket, head) => acceptUpgrade(request, socket, head, resolve));
+  const account = new MemoryAccount(new MemoryBudget(Number.POSITIVE_INFINITY));
+  server.on("upgrade", (request, socket, head) => {
+    acceptUpgrade(request, socket, head, account, resolve);
+  });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const raw = await RawSocket.upgraded((server.address() as AddressInfo).port);
@@ -104,6 +114,30 @@ describe("a side that has ended a connection", () => {
     raw.socket.write(wsFrame(payload, { opcode: WsOpcode.CLOSE }));
     expect(await closed).toBe(CloseCode.PROTOCOL);
   });
+});
+
+describe("an abort", () => {
+  it.each([
+    ["a socket of Node, or the reactor if it runs already", async () => {}],
+    ["the reactor, where it can be had", prepareTransport],
+  ])(
+    "drops what has not begun to leave, and its code arrives behind the rest: %s",
+    async (_, prepare) => {
+      await prepare();
+      const { raw, transport } = await joined();
+      raw.socket.pause();
+      const room = new Uint8Array(FRAME_ROOM + 100_000);
+      let waiting = 0;
+      for (; transport.unsentBytes < 8 << 20; waiting++) {
+        transport.send(room.slice().subarray(FRAME_ROOM), () => waiting--);
+      }
+      transport.abort(CloseCode.LIMIT, "too much waits");
+      expect(transport.unsentBytes).toBeLessThan(1 << 20);
+      raw.socket.resume();
+      expect(await raw.closeCode()).toBe(CloseCode.LIMIT);
+      expect(waiting).toBe(0);
+    },
+  );
 });
 
 describe("a dial", () => {
