@@ -7,6 +7,7 @@ import { connect, type Socket } from "node:net";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { Watchers } from "./watchers.ts";
 
+/** Written anew from RFC 6455, 11.8: tests of the transport must not take its numbers from it. */
 export const WsOpcode = {
   CONTINUATION: 0,
   TEXT: 1,

@@ -11,6 +11,7 @@ import { silentLogger } from "../../shared/log.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
 import { beyond, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
+import { misuse } from "../support/misuse.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
 const TWO_32 = 2 ** 32;
@@ -38,17 +39,6 @@ function setUp(log = silentLogger) {
 }
 
 const counting = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => i & 0xff);
-
-/** The code of the misuse that `act` is. */
-function misuse(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof DmaMisuse) return error.code;
-    throw error;
-  }
-  return "nothing thrown";
-}
 
 const places = (map: DmaMap): number[] =>
   Array.from(

@@ -2,12 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { SyncOp } from "../../frontend/bus/map.ts";
-import { DmaMisuse } from "../../frontend/bus/misuse.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { TagParams } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { beyond, busAddress, Space } from "../../shared/wire/records.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
+import { misuse } from "../support/misuse.ts";
 
 const TWO_32 = 2 ** 32;
 
@@ -26,16 +26,6 @@ function setUp(over: Partial<TagParams> = {}, bytes = 2048, count = 4) {
     ...over,
   });
   return { space, link, tag, row: tag.createRow(count, bytes) };
-}
-
-function misuse(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof DmaMisuse) return error.code;
-    throw error;
-  }
-  return "nothing thrown";
 }
 
 const bytes = Uint8Array.from({ length: 8192 }, (_, i) => i & 0xff);

@@ -2,12 +2,13 @@
 import { describe, expect, it } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
-import { DmaMisuse, type MisuseCode } from "../../frontend/bus/misuse.ts";
+import type { MisuseCode } from "../../frontend/bus/misuse.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { TagParams } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
+import { misuse as codeOf } from "../support/misuse.ts";
 
 const TWO_32 = 2 ** 32;
 
@@ -33,17 +34,8 @@ const counting = (length: number): Uint8Array => Uint8Array.from({ length }, (_,
 const segments = (map: DmaMap): number[] =>
   Array.from({ length: map.segmentCount }, (_, i) => map.segmentLength(i));
 
-/** The code of the thrown error, whose text must name the tag. */
-function misuse(act: () => unknown): MisuseCode | "nothing thrown" {
-  try {
-    act();
-  } catch (error) {
-    if (!(error instanceof DmaMisuse)) throw error;
-    expect(error.message).toContain("test");
-    return error.code;
-  }
-  return "nothing thrown";
-}
+/** The text of every misuse names the tag. */
+const misuse = (act: () => unknown): string => codeOf(act, "test");
 
 describe("load", () => {
   it("makes one segment of one buffer, in generation 1", () => {

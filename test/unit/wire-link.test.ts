@@ -25,8 +25,8 @@ class HandTransport implements Transport {
   close(code: number, reason: string): void {
     this.ended ??= [code, reason];
   }
-  terminate(): void {
-    this.ended ??= [1006, "terminated"];
+  abort(code: number, reason: string): void {
+    this.ended ??= [code, reason];
   }
   /** A message of the peer arrives. */
   arrive(message: Uint8Array): void {
@@ -463,6 +463,28 @@ describe("posts that wait for company", () => {
     keep(3, 1);
     clock.advance(1);
     expect([sent(), link.lateBatches]).toEqual([[], 0]);
+  });
+
+  it.each([
+    ["a heartbeat of this side", false],
+    ["the answer to a heartbeat of the peer", true],
+  ])("without a deadline leave within a second, with %s", async (_what, peerBeats) => {
+    const { link, transport, clock, owner, sent } = lazy();
+    let kept = 0;
+    owner.beforeFlush = () => {
+      for (; kept > 0; kept--) link.writer.interrupt(7);
+    };
+    const batch = peerBatch((peer) => peer.writer.interrupt(1));
+    for (let second = 0; second < 10; second++) {
+      transport.arrive(batch);
+      kept = 1;
+      const beat = (peer: Link): void => peer.post("heartbeat", { sent: 1, echo: 0 });
+      if (peerBeats) transport.arrive(peerBatch(beat));
+      clock.advance(1000);
+      await turn();
+      const acts = sent().flat();
+      expect(acts).toEqual(expect.arrayContaining(["heartbeat", 7, "progress"]));
+    }
   });
 
   it("cost one peer, not all, when posting them throws", () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it, test } from "vitest";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
-import { GrantMisuse, GrantTable } from "../../frontend/xen/grant-table.ts";
+import { GrantTable } from "../../frontend/xen/grant-table.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
@@ -18,6 +18,7 @@ import {
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
+import { misuse } from "../support/misuse.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { sameBytes } from "../support/same.ts";
 
@@ -27,17 +28,6 @@ const ONE_FRAME = 504;
 /** Allocates `count` references, one by one. */
 function take({ grants }: GrantStage, count: number): GrantRef[] {
   return Array.from({ length: count }, () => grants.allocGrantReference());
-}
-
-/** The code of the misuse that `act` throws. */
-function misuse(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof GrantMisuse) return error.code;
-    throw error;
-  }
-  return "nothing thrown";
 }
 
 describe("references", () => {
