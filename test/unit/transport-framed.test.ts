@@ -1,9 +1,11 @@
 /** FramedTransport on a stream in memory, and the buffers of many streams. */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { MemoryAccount, MemoryBudget } from "../../shared/memory-budget.ts";
 import { FramedTransport, type Masking } from "../../shared/transport/framed.ts";
 import { FRAME_ROOM, frameInPlace, Opcode } from "../../shared/transport/frames.ts";
 import { ReadBuffer } from "../../shared/transport/read-buffer.ts";
 import type { ByteStream, StreamOwner } from "../../shared/transport/stream.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 
 const KEY_AT = 2;
 
@@ -27,6 +29,10 @@ class HandStream implements ByteStream {
 
   stopReading(): void {
     this.calls.push("stopReading");
+  }
+
+  dropWaiting(): void {
+    this.calls.push("dropWaiting");
   }
 
   end(): void {
@@ -80,9 +86,9 @@ function frame(
   return whole;
 }
 
-function open(masking: Masking = "none") {
+function open(masking: Masking = "none", account?: MemoryAccount) {
   const stream = new HandStream();
-  const transport = new FramedTransport(stream, masking, new Uint8Array(0));
+  const transport = new FramedTransport(stream, masking, new Uint8Array(0), account);
   const messages: number[][] = [];
   const ends: number[] = [];
   transport.onMessage = (bytes, at, length) => messages.push([...bytes.subarray(at, at + length)]);
@@ -142,11 +148,57 @@ describe("a transport of frames", () => {
     expect(stream.calls).toEqual(["destroy"]);
   });
 
-  it("leaves no timer behind when it is terminated", () => {
-    const { transport } = open();
+  it("leaves no timer behind when it is aborted", () => {
+    const { stream, transport } = open();
     transport.close(1000, "enough");
-    transport.terminate();
-    expect(vi.getTimerCount()).toBe(0);
+    transport.abort(1000, "enough");
+    expect([stream.calls, vi.getTimerCount()]).toEqual([["destroy"], 0]);
+  });
+
+  it("fault-J1 an abort drops what waits, and leaves time for its code behind the rest", () => {
+    const { stream, transport } = open();
+    stream.unsentBytes = 1;
+    transport.abort(4003, "too much waits");
+    expect(Buffer.from(stream.written[0]!).readUInt16BE(2)).toBe(4003);
+    expect(stream.calls).toEqual(["dropWaiting", "stopReading", "end"]);
+    vi.advanceTimersByTime(5000);
+    expect(stream.calls.at(-1)).toBe("destroy");
+  });
+
+  it("attack-S7 charges a message that has not ended, until it ends or the link does", () => {
+    const budget = new MemoryBudget(64 << 20);
+    const whole = frame(new Uint8Array(100_000));
+    const piece = frame(new Uint8Array(100_000), Opcode.BINARY, false);
+    const held: number[] = [];
+    for (const [begin, end] of [
+      [whole.subarray(0, -1), whole.subarray(-1)],
+      [piece, frame([], Opcode.CONTINUATION)],
+      [piece, frame([], 3)],
+    ] as const) {
+      const { stream, messages } = open("none", new MemoryAccount(budget));
+      stream.arrive(begin);
+      held.push(budget.heldBy.messages);
+      expect(messages).toEqual([]);
+      stream.arrive(end);
+      expect(budget.heldBy.messages).toBe(0);
+    }
+    expect(Math.min(...held)).toBeGreaterThanOrEqual(100_000);
+    const { stream, transport, ends } = open("none", new MemoryAccount(budget));
+    stream.arrive(whole.subarray(0, -1));
+    transport.abort(4003, "");
+    expect(budget.heldBy.messages).toBe(0);
+    expect(ends).toEqual([]);
+  });
+
+  it("attack-S7 refuses a message for which there is no memory, by code", () => {
+    const { stream, ends } = open("none", new MemoryAccount(new MemoryBudget(100_000)));
+    const message = frame(new Uint8Array(20_000));
+    // What every stream may hold is not charged.
+    stream.arrive(message.subarray(0, 10_000));
+    expect(ends).toEqual([]);
+    stream.arrive(message.subarray(10_000, -1));
+    expect(ends).toEqual([CloseCode.NO_MEMORY]);
+    expect([stream.calls, stream.kept]).toEqual([["stopReading", "end"], 0]);
   });
 
   it("draws a key for each frame", () => {

@@ -129,7 +129,7 @@ describe("an abort", () => {
       const room = new Uint8Array(FRAME_ROOM + 100_000);
       let waiting = 0;
       for (; transport.unsentBytes < 8 << 20; waiting++) {
-        transport.send(room.slice().subarray(FRAME_ROOM), () => waiting--);
+        transport.send(room.slice(), FRAME_ROOM, 100_000, () => waiting--);
       }
       transport.abort(CloseCode.LIMIT, "too much waits");
       expect(transport.unsentBytes).toBeLessThan(1 << 20);
