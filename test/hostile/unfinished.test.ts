@@ -10,7 +10,9 @@ const MEMORY_BYTES = 32 << 20;
 const MESSAGES_BYTES = MEMORY_BYTES / 4;
 const ATTACKERS = 40;
 /** What the process may hold beside the messages: garbage of the refused ones, and its sockets. */
-const RSS_SLACK_BYTES = 40 << 20;
+const RSS_SLACK_BYTES = 64 << 20;
+/** The code of a connection that ended without a close frame (RFC 6455, 7.4.1). */
+const ABNORMAL = 1006;
 
 let stage: HostileStage;
 
@@ -50,8 +52,9 @@ describe("unfinished messages", () => {
     const told = codes.filter((code) => code === CloseCode.NO_MEMORY).length;
     expect(told).toBeGreaterThan(0);
     expect(refused["messages"]! - before.refused["messages"]!).toBeGreaterThanOrEqual(told);
-    // On a slow machine, some ended because they had not said hello in time.
-    expect([CloseCode.NO_MEMORY, CloseCode.PROTOCOL]).toEqual(expect.arrayContaining(codes));
+    // On a slow machine, some have not said hello in time, or are cut before they read the code.
+    const others: readonly number[] = [CloseCode.NO_MEMORY, CloseCode.PROTOCOL, ABNORMAL];
+    expect(others).toEqual(expect.arrayContaining(codes));
     for (const socket of sockets) socket.socket.destroy();
     await Promise.all(ended);
     await eventually("the memory to be free", async () => {
