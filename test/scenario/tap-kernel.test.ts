@@ -3,6 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
+import { pollingReactor } from "../../shared/reactor/index.ts";
 import type { KernelTap as Tap } from "../../shared/tap/kernel-tap.ts";
 import { openTap, type TapOptions } from "../../shared/tap/tap.ts";
 import { pingResult } from "../support/iperf.ts";
@@ -316,6 +317,27 @@ describeKernel(`link${suffix}`, () => {
     expect(await gone).toMatchObject({ code: "TAP_GONE" });
     await tap.close();
     await expect(tap.setMtu(1400)).rejects.toMatchObject({ code: "TAP_GONE" });
+  });
+
+  test("a long frame with a piece too small for the kernel to read goes out, with its header", async () => {
+    const tap = await open(a, { mac: MAC_A, mtu: 9000 });
+    const frame = new Frame();
+    frame.push(Uint8Array.of(...MAC_B, ...MAC_A, 0x88, 0xb5), 0, 14);
+    frame.push(new Uint8Array(4000), 0, 4000);
+    expect(tap.send(frame)).toBe(true);
+    expect(tap.counters).toMatchObject({ txFrames: 1, txBytes: 4014, txErrors: {} });
+    // Segments of no bytes: the kernel reads this from the header.
+    frame.gso = Gso.TCPV4;
+    expect(tap.send(frame)).toBe(true);
+    expect(tap.counters).toMatchObject({ txFrames: 1, txErrors: { EINVAL: 1 } });
+  });
+
+  test("nothing of a closed TAP is watched", async () => {
+    const tap = await open(a, { mac: MAC_A });
+    const reactor = await pollingReactor();
+    expect(reactor.isActive).toBe(true);
+    await tap.close();
+    expect(reactor.isActive).toBe(false);
   });
 
   test("wishes that are open when the TAP is closed are answered", async () => {

@@ -202,6 +202,22 @@ describe.each([
     expect(owner.length).toBeLessThan(stream.receivedBytes);
   });
 
+  it("reads no more once its owner has stopped in the middle of its input", async () => {
+    const owner = new Keeper();
+    const { peer, stream } = await joined(owner);
+    owner.most = 1;
+    const process = owner.received.bind(owner);
+    owner.received = () => {
+      stream.stopReading();
+      return process();
+    };
+    peer.write(new Uint8Array(MUCH));
+    await until(() => owner.calls > 0);
+    for (let i = 0; i < 20; i++) await turn();
+    expect(stream.receivedBytes).toBeLessThanOrEqual(1 << 20);
+    expect(owner.calls).toBeLessThanOrEqual(2);
+  });
+
   it("tells once that the peer has ended", async () => {
     const { peer, owner } = await joined();
     peer.end(counting(10));
