@@ -1,6 +1,6 @@
 /**
  * Memory for the buffers through which every message goes. It is the memory of a WebAssembly module
- * that masks 16 bytes at a time. Measured on Node 24.21: 2 to 3 us for 64 KiB, against 17 us by
+ * that masks 16 bytes at a time and copies without the call of Node. Measured on Node 24.21: 2 to 3 us for 64 KiB, against 17 us by
  * words in JavaScript.
  *
  * The buffers stay with their pools until the process ends. Memory that was never touched is not
@@ -21,13 +21,18 @@ const LINE_BYTES = 64;
  *       (loop
  *         (v128.store (local.get $at) (v128.xor (v128.load (local.get $at)) (local.get $mask)))
  *         (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 16)))
- *                            (local.get $end))))))
+ *                            (local.get $end)))))
+ *     (func (export "c") (param $to i32) (param $from i32) (param $bytes i32)
+ *       (memory.copy (local.get $to) (local.get $from) (local.get $bytes))))
  */
 const MODULE =
-  "AGFzbQEAAAABBwFgA39/fwACCgEBbQFtAgEBgAgDAgEABwUBAXgAAAorASkBAXsgAv0RIQMDQCAAIAD9AAAAIAP9Uf0LAAAgAEEQaiIAIAFJDQALCw==";
+  "AGFzbQEAAAABBwFgA39/fwACCgEBbQFtAgEBgAgDAwIAAAcJAgF4AAABYwABCjgCKQEBeyAC/REhAwNAIAAgAP0AAAAgA/1R/QsAACAAQRBqIgAgAUkNAAsLDAAgACABIAL8CgAACw==";
 
 /** Applies a key to the bytes from `at` to `end`, at least 16 of them, a multiple of 16. */
 type MaskBlocks = (at: number, end: number, key: number) => void;
+
+/** Copies `bytes` bytes from offset `from` to offset `to`, which may overlap. */
+type CopyBlocks = (to: number, from: number, bytes: number) => void;
 
 /** The used part of WebAssembly. Its types belong to the browser's library, which is not loaded. */
 interface WebAssemblyApi {
@@ -42,6 +47,7 @@ interface WebAssemblyApi {
 interface Loaded {
   readonly memory: ArrayBuffer;
   readonly maskBlocks: MaskBlocks;
+  readonly copyBlocks: CopyBlocks;
   readonly instantiate: (module: Uint8Array) => Readonly<Record<string, unknown>>;
 }
 
@@ -51,8 +57,13 @@ function load(): Loaded | undefined {
     const memory = new api.Memory({ initial: PAGES, maximum: PAGES });
     const instantiate: Loaded["instantiate"] = (module) =>
       new api.Instance(new api.Module(module), { m: { m: memory } }).exports;
-    const maskBlocks = instantiate(Buffer.from(MODULE, "base64"))["x"] as MaskBlocks;
-    return { memory: memory.buffer, maskBlocks, instantiate };
+    const exports = instantiate(Buffer.from(MODULE, "base64"));
+    return {
+      memory: memory.buffer,
+      maskBlocks: exports["x"] as MaskBlocks,
+      copyBlocks: exports["c"] as CopyBlocks,
+      instantiate,
+    };
   } catch {
     // No WebAssembly here, no SIMD, or no room for its address space. Buffers are plain ones then.
     return undefined;
@@ -67,6 +78,9 @@ export const arena: ArrayBuffer | undefined = loaded?.memory;
 
 /** Applies a key to a part of `arena`; see MaskBlocks. */
 export const maskBlocks: MaskBlocks = loaded?.maskBlocks ?? (() => {});
+
+/** Copies inside `arena`; see CopyBlocks. */
+export const copyBlocks: CopyBlocks = loaded?.copyBlocks ?? (() => {});
 
 /**
  * Instantiates another module, which imports the memory of the arena as "m" "m". Returns its

@@ -108,6 +108,25 @@ describe("copyBytes", () => {
     },
   );
 
+  test("long copies inside the arena, out of it and into it, of arrays used in turns", () => {
+    const inside = [allocate(2048), allocate(2048)];
+    const outside = [new Uint8Array(2048), new Uint8Array(2048)];
+    inside[0]!.set(source);
+    outside[0]!.set(source);
+    for (const froms of [inside, outside]) {
+      for (const tos of [inside, outside]) {
+        for (let turn = 0; turn < 4; turn++) {
+          const to = tos[1]!;
+          to.fill(JUNK);
+          const want = to.slice();
+          want.set(source.subarray(turn, turn + 1448), 9);
+          copyBytes(froms[0]!, turn, to, 9, 1448);
+          sameBytes(to, want, `turn ${turn}`);
+        }
+      }
+    }
+  });
+
   test.each([
     ["source too short", 6, 0, 5],
     ["destination too short", 0, 6, 5],
