@@ -3,6 +3,8 @@
  * the buffers that it consists of.
  */
 import { endianness } from "node:os";
+// The global name is an accessor, which costs as much as the clock.
+import { performance } from "node:perf_hooks";
 import type { Logger } from "../log.ts";
 import { type Frame, MAX_FRAME_BYTES, MAX_SPANS } from "../net/frame.ts";
 import { pollingReactor } from "../reactor/index.ts";

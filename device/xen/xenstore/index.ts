@@ -154,8 +154,10 @@ export class Xenstore {
     this.#time = undefined;
     try {
       const { store, notices } = this.#parts;
-      for (const { debt } of this.#worked) debt.turn = 0;
-      this.#worked.clear();
+      if (this.#worked.size > 0) {
+        for (const { debt } of this.#worked) debt.turn = 0;
+        this.#worked.clear();
+      }
       store.expire();
       for (let round = 0; round < ROUNDS; round++) {
         const served = this.#serveHeld();
