@@ -7,6 +7,7 @@ import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import { MemoryAccount, MemoryBudget } from "../shared/memory-budget.ts";
 import { dataPathStatus } from "../shared/reactor/index.ts";
+import { Slices } from "../shared/slices.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
@@ -138,6 +139,26 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   snapshot(): DeviceStatus {
+    return this.#statusWith(this.#nics.all.flatMap((connection) => connection.snapshot() ?? []));
+  }
+
+  /**
+   * As `snapshot`, and the frames of all NICs have their turn in between. The switch is as it was at
+   * the call, each NIC as it is at its slice. A NIC that leaves meanwhile is missing.
+   */
+  async snapshotInSlices(): Promise<DeviceStatus> {
+    const nics: NicStatus[] = [];
+    const status = this.#statusWith(nics);
+    const slices = new Slices();
+    for (const connection of this.#nics.all) {
+      await slices.turn();
+      const nic = connection.snapshot();
+      if (nic !== undefined) nics.push(nic);
+    }
+    return status;
+  }
+
+  #statusWith(nics: NicStatus[]): DeviceStatus {
     return {
       agent: this.agent,
       pid: process.pid,
@@ -148,7 +169,7 @@ export class DeviceServer implements ConnectionOwner {
       nicMemory: this.#memory.snapshot(),
       connections: this.#connections.size,
       segment: this.segment.snapshot(),
-      nics: this.#nics.all.flatMap((connection) => connection.snapshot() ?? []),
+      nics,
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
       http: this.#front.snapshot(),

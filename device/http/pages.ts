@@ -16,6 +16,7 @@ import type { DeviceServer } from "../server.ts";
 import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
+import { jsonInSlices } from "./json-slices.ts";
 import { SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
@@ -34,9 +35,11 @@ export class Pages {
 
   constructor(device: DeviceServer) {
     this.#log = device.log;
-    const status = new SharedValue(() => Buffer.from(`${JSON.stringify(device.snapshot())}\n`));
+    const status = new SharedValue(async () =>
+      Buffer.from(`${await jsonInSlices(await device.snapshotInSlices())}\n`),
+    );
     const metrics = new SharedValue(async () => {
-      const { type, text } = await metricsText(device.snapshot(), device.roundTrips);
+      const { type, text } = await metricsText(await device.snapshotInSlices(), device.roundTrips);
       return { type, body: Buffer.from(text) };
     });
     const addresses = new SharedValue(() => device.segment.addresses());
