@@ -205,7 +205,6 @@ describe.each([
   it("reads no more once its owner has stopped in the middle of its input", async () => {
     const owner = new Keeper();
     const { peer, stream } = await joined(owner);
-    owner.most = 1;
     const process = owner.received.bind(owner);
     owner.received = () => {
       stream.stopReading();
