@@ -4,7 +4,8 @@ import type { Transport } from "../../shared/transport/transport.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { ByteQueueLimit } from "../../shared/wire/flow.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
-import { CloseCode } from "../../shared/wire/protocol.ts";
+import { CloseCode, WireError } from "../../shared/wire/protocol.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { actsOf } from "../support/wire-acts.ts";
@@ -354,6 +355,30 @@ describe("Link", () => {
     expect(Buffer.from(transport.sent[0]!)[2]).toBe(Op.PROGRESS);
     expect(sink.told).toHaveLength(0);
     link.close(CloseCode.NORMAL, "");
+  });
+
+  it("fault-J1: blames a peer that was given up inside a batch for nothing in the rest of it", () => {
+    const transport = new HandTransport();
+    const owner = new Owner();
+    const log = new RecordingLog();
+    const link = new Link(transport, owner, log);
+    let seen = 0;
+    owner.sink.interrupt = () => {
+      if (++seen === 1) link.giveUp(CloseCode.LIMIT, "too much waits");
+      else throw new WireError("WIRE_STATE", "interrupt: before hello");
+    };
+    transport.arrive(
+      peerBatch((peer) => {
+        peer.writer.interrupt(1);
+        peer.writer.interrupt(2);
+      }),
+    );
+    expect([seen, log.warnings, owner.end, owner.fault]).toEqual([
+      2,
+      [],
+      [CloseCode.LIMIT, "too much waits"],
+      undefined,
+    ]);
   });
 
   it("fault-J1: gives a peer up that takes nothing while bytes gather", () => {
