@@ -65,6 +65,7 @@ export default defineConfig({
     ],
     teardownTimeout: 10 * second * factor,
     setupFiles: [
+      "./test/support/disposable-stacks.ts",
       "./test/support/generators.ts",
       "./test/support/sender-check.ts",
       "./test/support/time-limits.ts",
