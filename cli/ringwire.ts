@@ -14,8 +14,8 @@ if (sentence !== undefined) {
   const { extcap } = await import("./wireshark/extcap.ts");
   await extcap(process.argv.slice(3));
 } else {
-  const { inlineMore } = await import("./common/compiler.ts");
-  inlineMore();
+  const { tuneV8 } = await import("./common/compiler.ts");
+  tuneV8();
   const { main } = await import("./main.ts");
   await main(process.argv);
 }

@@ -6,7 +6,7 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { inlineMore } from "../../cli/common/compiler.ts";
+import { tuneV8 } from "../../cli/common/compiler.ts";
 import { Control, Counts } from "../../frontend/apps/app.ts";
 import { parseEndpoints } from "../../frontend/apps/pkt-gen/endpoints.ts";
 import { type PktGenConfig, pktGen } from "../../frontend/apps/pkt-gen.ts";
@@ -20,7 +20,7 @@ const BURST = 512;
 const MANY = "10.0.0.1:1000-10.0.0.1:1255";
 const LEAST_FRAME = 60;
 
-inlineMore();
+tuneV8();
 
 const { values: args } = parseArgs({
   options: {

@@ -8,7 +8,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { inlineMore } from "../../cli/common/compiler.ts";
+import { tuneV8 } from "../../cli/common/compiler.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
@@ -26,7 +26,7 @@ const CALL_MS = 100;
 /** Descriptors above those of the process itself. */
 const FIRST_FD = 3;
 
-inlineMore();
+tuneV8();
 
 const { values: args } = parseArgs({
   options: {
