@@ -39,7 +39,7 @@ import { type DmaSpace, type GrantAccess, REFUSED } from "../bus/space.ts";
 import { GrantPosts } from "./grant-posts.ts";
 import { GrantMisuse, ReferencePool } from "./grant-references.ts";
 
-export { type FreeCallback, GrantMisuse } from "./grant-references.ts";
+export type { FreeCallback } from "./grant-references.ts";
 
 export interface GrantTableOptions {
   readonly hypervisor: Hypervisor;
