@@ -97,8 +97,8 @@ describe("clusters", () => {
       const waiting = kilobytes();
       expect(waiting - before).toBeLessThan(40_000);
       for (const i of taken) pool.slab(i).fill(1, pool.offset(i), pool.offset(i) + 2048);
-      // Other memory of the process may become free meanwhile.
-      expect(kilobytes() - waiting).toBeGreaterThan(100_000);
+      // They are 206 MB now. Other memory of the process may become free meanwhile.
+      expect(kilobytes() - waiting).toBeGreaterThan(50_000);
     },
   );
 
