@@ -1,5 +1,5 @@
 /** The exclusive or of RFC 6455, 5.3, which masks a payload and removes its mask. */
-import { arena, maskBlocks } from "./arena.ts";
+import { ArenaOffset, maskBlocks } from "./arena.ts";
 
 /** Bytes of a block of `maskBlocks`, and a length from which it is worth its call. */
 const BLOCK = 16;
@@ -9,16 +9,7 @@ const WORTH = 4 * BLOCK;
 const keyBytes = new Uint8Array(4);
 const keyWord = new Int32Array(keyBytes.buffer);
 
-/** The array that was masked last, and the offset of its first byte in the arena; -1 outside. */
-const last: { bytes: Uint8Array; offset: number } = { bytes: keyBytes, offset: -1 };
-
-function arenaOffset(bytes: Uint8Array): number {
-  if (bytes !== last.bytes) {
-    last.bytes = bytes;
-    last.offset = bytes.buffer === arena ? bytes.byteOffset : -1;
-  }
-  return last.offset;
-}
+const masked = new ArenaOffset();
 
 /**
  * Applies `key` to bytes[at .. at + length). The first byte of the key is the lowest of the word. The
@@ -29,7 +20,7 @@ export function maskInPlace(bytes: Uint8Array, at: number, length: number, key: 
   let i = at;
   const end = at + length;
   if (length >= WORTH) {
-    const offset = arenaOffset(bytes);
+    const offset = masked.of(bytes);
     if (offset >= 0) {
       const blocks = length - (length % BLOCK);
       maskBlocks(offset + i, offset + i + blocks, key);

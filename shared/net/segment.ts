@@ -12,7 +12,7 @@
  * Source: virtio 1.2, 5.1.6.2 (the facts); RFC 9293 and RFC 3168 6.1.2 (CWR is said once); the
  * per-segment rules are those of Linux: net/ipv4/tcp_offload.c (tcp_gso_segment).
  */
-import { arena } from "../bytes/arena.ts";
+import { ArenaOffset } from "../bytes/arena.ts";
 import { copyBytes } from "../bytes/copy.ts";
 import {
   finishChecksum,
@@ -66,7 +66,6 @@ export const MIN_GSO_SIZE = 8;
 const MAX_SEGMENTS = Math.ceil(65535 / MIN_GSO_SIZE);
 
 const SCTP_CHECKSUM = 8;
-const NO_BYTES = new Uint8Array(0);
 
 export interface SegmentSink {
   /** Accepts one segment. The segmenter reuses the frame after this call. */
@@ -146,9 +145,8 @@ export class Segmenter implements Cut {
   builtBytes = 0;
   nextBytes = 0;
 
-  /** Memory of the last segment built in place, and its offset in the arena; -1 elsewhere. */
-  #to: Uint8Array = NO_BYTES;
-  #toBase = -1;
+  /** Finds the memory of the segments that are built in place. */
+  readonly #built = new ArenaOffset();
 
   /**
    * Completes `frame` in software and passes the frame, or its segments in order, to `sink`. Returns
@@ -226,11 +224,8 @@ export class Segmenter implements Cut {
       put += n;
       left -= n;
     }
-    if (to !== this.#to) {
-      this.#to = to;
-      this.#toBase = to.buffer === arena ? to.byteOffset : -1;
-    }
-    const sum = this.#toBase < 0 ? sumBytes(to, from, bytes) : sumArena(this.#toBase + from, bytes);
+    const offset = this.#built.of(to);
+    const sum = offset < 0 ? sumBytes(to, from, bytes) : sumArena(offset + from, bytes);
     this.built++;
     this.builtBytes += this.#headerLength + bytes;
     this.#setFields(to, at, bytes, sum);

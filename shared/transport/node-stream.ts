@@ -18,7 +18,7 @@ export class NodeStream implements ByteStream {
   /** True when the owner has input left from an earlier turn. */
   #isBehind = false;
   #hasEnded = false;
-  /** What was not handed to Node yet, in order, and its bytes. */
+  /** The writes that Node does not have yet, in order, and the number of their bytes. */
   readonly #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #isEnding = false;

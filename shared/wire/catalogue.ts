@@ -5,9 +5,9 @@
  *
  * A transaction is a msgpack array: opcode, then the fields in the order of their declaration.
  * `write`, `push` and `mmio_write` are columns: [opcode, data bin, records bin]. The records
- * (records.ts) cut the data into pieces. The columns, `interrupt`, `event`, `progress` and the grants are the
- * hot path. Their codecs in batch.ts and decode.ts are written by hand, and a test compares them with
- * this catalogue.
+ * (records.ts) cut the data into pieces. The columns, `interrupt`, `event`, `progress` and the grants
+ * are the hot path. Their codecs in batch.ts and decode.ts are written by hand, and a test compares
+ * them with this catalogue.
  */
 import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import type { Hello, Welcome } from "./hello.ts";

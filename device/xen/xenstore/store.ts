@@ -174,7 +174,7 @@ export class Store {
 
   /** Time (ms) at which `expire` has work; Infinity when nothing is open. */
   get nextTick(): number {
-    if (this.#open.size === 0) return Number.POSITIVE_INFINITY;
+    if (this.#open.size === 0) return Infinity;
     const oldest: Transaction | undefined = this.#open.keys().next().value;
     return oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
   }
