@@ -171,13 +171,6 @@ export class Connection implements RingSource {
     this.#end.link.giveUp(code, reason);
   }
 
-  /** Called once a second. */
-  tick(): void {
-    this.#host?.faults.tick();
-    this.#nic?.tick();
-    void this.#mirrors?.tick();
-  }
-
   /** Yields all windows: the memory that the driver of a PCI function shares with the model. */
   #windows(): readonly Mirror[] {
     const { all } = this.#end.memory.windows;
@@ -210,6 +203,11 @@ export class Connection implements RingSource {
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted()),
       batchReported: (bytes) => this.#deliveries.reported(bytes),
       writableAgain: () => this.#nic?.writableAgain(),
+      tick: () => {
+        this.#host?.faults.tick();
+        this.#nic?.tick();
+        void this.#mirrors?.tick();
+      },
       roundTrip: (ms) => owner.roundTrips.observe(ms),
       closed: (code, reason) => this.#closed(code, reason),
       broken: (error) =>

@@ -257,7 +257,6 @@ export class DeviceServer implements ConnectionOwner {
   #tick(): void {
     this.lines.tick();
     this.segment.tick();
-    for (const connection of this.#connections) connection.tick();
     this.captures.tick();
     this.#front.tick();
   }

@@ -10,13 +10,13 @@ import type { Logger } from "../log.ts";
 import { type Stalls, stallsOf } from "../stall.ts";
 import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
+import { beatsOf } from "./beats.ts";
 import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
 import { applyMessage } from "./decode.ts";
 import { ByteQueueLimit } from "./flow.ts";
 import { CloseCode, WireError } from "./protocol.ts";
 import { Reader } from "./reader.ts";
 
-export const HEARTBEAT_MS = 1000;
 /** Ticks without a byte before a peer counts as dead. That is 4 to 5 s after its last byte. */
 const MISSED_HEARTBEATS = 4;
 /** Bytes received after which progress is reported at the latest. */
@@ -57,6 +57,8 @@ export interface LinkOwner {
   batchSent?(bytes: number): void;
   /** Called when the peer reports the bytes that it has applied since the start. */
   batchReported?(bytes: number): void;
+  /** Called once a second, before the heartbeat. What it posts travels with the heartbeat. */
+  tick?(): void;
   /** Called when a heartbeat came back after `ms`; at most once for each tick of this side. */
   roundTrip?(ms: number): void;
   /** Called once. `code` is a WebSocket close code. */
@@ -76,7 +78,7 @@ export class Link {
   readonly #control: LinkControl;
   readonly #log: Logger;
   readonly #clock: Clock;
-  readonly #timer: Timer;
+  readonly #leaveBeats: () => void;
   /** The taps; most of the time there are none. */
   #taps: readonly LinkTap[] = [];
   readonly #reader = new Reader();
@@ -148,7 +150,10 @@ export class Link {
     this.#seenStalls = this.#stalls.look(clock.now());
     transport.onMessage = (bytes, at, length) => this.#receive(bytes, at, length);
     transport.onClose = (code, reason) => this.#finish(code, reason);
-    this.#timer = clock.setInterval(() => this.#tick(), HEARTBEAT_MS);
+    this.#leaveBeats = beatsOf(clock).join({
+      beat: () => this.#tick(),
+      judge: () => this.#judge(),
+    });
   }
 
   /**
@@ -439,6 +444,12 @@ export class Link {
   #tick(): void {
     if (this.closed) return;
     if (this.#stalls.look(this.#clock.now()) !== this.#seenStalls) this.#stalled();
+    try {
+      this.#owner.tick?.();
+    } catch (error) {
+      this.#broken(error);
+    }
+    if (this.closed) return;
     // An answer since the last tick was a sign of life, too.
     if (this.#answers === 0 || ++this.#unmeasured === MEASURE_TICKS) {
       this.#unmeasured = 0;
@@ -447,9 +458,6 @@ export class Link {
       this.flush();
     }
     this.#answers = 0;
-    // Timers run before the sockets are read. Bytes that have already arrived must count, or a
-    // stall of this process would look like a dead peer.
-    this.#clock.setImmediate(() => this.#judge());
   }
 
   #judge(): void {
@@ -477,7 +485,7 @@ export class Link {
   #finish(code: number, reason: string): void {
     if (this.closed) return;
     this.closed = true;
-    this.#clock.clear(this.#timer);
+    this.#leaveBeats();
     this.#clock.clear(this.#lazyTimer);
     this.writer.discard();
     this.#owner.closed(code, reason);

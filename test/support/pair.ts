@@ -374,7 +374,6 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   /** One second passes on both sides. */
   async second(): Promise<void> {
     this.clock.advance(1000);
-    this.#end?.connection.tick();
     this.pump();
     this.clock.tick();
     await this.settle();
