@@ -1,6 +1,6 @@
 /** `--device-option KEY=VALUE`: changes to the default behaviour of the device models. */
 import type { AddHelpTextContext } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { ENA_OPTIONS, type EnaOptions } from "../device/ena/options.ts";
 import type { OptionShape, OptionText } from "../device/option.ts";
 import { XEN_OPTIONS, type XenOptions } from "../device/xen/options.ts";

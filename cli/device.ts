@@ -1,7 +1,7 @@
 /** `ringwire device`: runs a device until a signal stops it. */
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { Device, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
 import {

@@ -1,6 +1,6 @@
 /** `ringwire frontend`: a NIC, its driver and, with --tap, the kernel on top of it. */
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
 import { UNIT_PREFIX } from "../shared/wire/personality.ts";

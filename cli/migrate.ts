@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { httpUrl } from "../shared/transport/address.ts";
 import { postPage } from "./common/device-page.ts";

@@ -1,6 +1,6 @@
 /** POST /migrate {"nic": NAME, "to": URL}: moves a NIC to another device. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { z } from "zod";
+import * as z from "zod";
 import { nicUrl } from "../shared/transport/address.ts";
 import { Limits } from "../shared/wire/protocol.ts";
 import { JSON_TYPE, refuse, reply } from "./http/answers.ts";

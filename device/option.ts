@@ -3,7 +3,7 @@
  * Each option is a schema from text to value. Its metadata describes the accepted values and the
  * effect of the option, so checks, help text and types have one source.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Metadata of an option. */
 export interface OptionText {

@@ -1,7 +1,7 @@
 /** `ringwire capture`: the live traffic of a device, as pcapng or as text. */
 import type { Readable } from "node:stream";
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { descriptorOutput } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";

@@ -1,6 +1,6 @@
 /** A NIC for a command: its flags, the NIC created from them, and failures that name a flag. */
 import type { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { Nic, NicOptions } from "../../frontend/nic.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type Command, Option } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { parseUnicastMac } from "../../shared/net/ethernet.ts";
 import {
   DEFAULT_DEVICE,

@@ -11,7 +11,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { ExchangeReport } from "../../frontend/apps/exchange.ts";
 import type { PortStatus } from "../../shared/status/device-status.ts";
 import { begin } from "../common/begin.ts";

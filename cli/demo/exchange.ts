@@ -4,7 +4,7 @@
  * when its stdin closes, so that it never outlives the process that started it.
  */
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { createLog } from "../common/log.ts";
 import { newNic, opened } from "../common/nic.ts";

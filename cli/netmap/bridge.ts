@@ -1,6 +1,6 @@
 /** `ringwire bridge`: netmap's bridge between two ports, or between a NIC and its host rings. */
 import { Command, Option } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { Control, Counts } from "../../frontend/apps/app.ts";
 import { bridge } from "../../frontend/apps/bridge.ts";
 import { totalOf, totalText } from "../../frontend/apps/report.ts";

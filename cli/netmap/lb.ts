@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { Control, type Counts } from "../../frontend/apps/app.ts";
 import { totalOf, totalText } from "../../frontend/apps/report.ts";
 import { runApp, runInWorker } from "../../frontend/apps/run.ts";

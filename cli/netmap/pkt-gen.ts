@@ -1,6 +1,6 @@
 /** `ringwire pkt-gen`: netmap's traffic generator on NICs of this process. */
 import { Command, Option } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { Control, type Counts } from "../../frontend/apps/app.ts";
 import { endpointsText, parseEndpoints } from "../../frontend/apps/pkt-gen/endpoints.ts";
 import { readFrames } from "../../frontend/apps/pkt-gen/pcap-file.ts";

@@ -7,7 +7,7 @@
  *   netmap:p{1      no NIC: a pipe on nothing else      vale0:a   no NIC: a switch in this process
  */
 import type { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import type { Netmap, RequestOptions } from "../../frontend/netmap/netmap.ts";
 import type { PortName } from "../../frontend/netmap/port-name.ts";

@@ -1,7 +1,7 @@
 /** `ringwire replay`: sends the Ethernet frames of a capture file through a NIC of this process. */
 
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { Control } from "../../frontend/apps/app.ts";
 import type { ReplayResult } from "../../frontend/apps/replay/account.ts";
 import { replay } from "../../frontend/apps/replay.ts";

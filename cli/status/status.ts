@@ -1,6 +1,6 @@
 /** `ringwire status`: prints the status of a device once, or each second. */
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { ABSENT } from "../../shared/transport/unreachable.ts";
 import { whenThere } from "../common/device-page.ts";
 import { Failure } from "../common/failure.ts";

@@ -4,7 +4,7 @@ import { lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:f
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { DEFAULT_DEVICE } from "../../shared/transport/address.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
 import { CommonShape, completed, target } from "../common/options.ts";

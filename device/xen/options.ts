@@ -1,5 +1,5 @@
 /** How a Xen vif differs from the plain one. */
-import { z } from "zod";
+import * as z from "zod";
 import { type OptionText, type OptionValues, yesOrNo } from "../option.ts";
 
 /** xenstore holds it with a comma, which would end a value where lists are written with commas. */

@@ -11,7 +11,7 @@
  * imports the schemas too (read.ts). A field whose name ends in `Bytes`, `Ms` or `Seconds` is in
  * that unit. Every other number is a count, an index or an identifier.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 const text = z.string();
 /** Numbers by a name that is not known in advance: a reason, a code or a status. */

@@ -2,7 +2,7 @@
  * The handshake before the first batch of work: hello from the frontend, welcome from the device.
  * Both are maps, so that a newer peer may add fields. Unknown fields are ignored.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { parseUnicastMac } from "../net/ethernet.ts";
 import { Limits, PROTOCOL_VERSION, WireError } from "./protocol.ts";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, describe, expect, it } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { ExitCode, Failure } from "../../cli/common/failure.ts";
 import { addCommonFlags, CommonShape, readOptions } from "../../cli/common/options.ts";
 import { deviceCommand } from "../../cli/device.ts";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, describe, expect, it } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { unknownVariables } from "../../cli/common/environment.ts";
 import { ExitCode, Failure } from "../../cli/common/failure.ts";
 import { wordsOf } from "../../cli/common/log.ts";
