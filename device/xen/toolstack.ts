@@ -48,17 +48,14 @@ export function createHome(store: XenstoreClient, domid: number, name: string): 
   const home = domainPath(domid);
   const readable = [`n${BACKEND_DOMID}`, `r${domid}`];
   const own = [`n${domid}`, `r${BACKEND_DOMID}`];
+  // A node that domain 0 creates has the permissions of its parent.
   store.mkdir(home);
   store.setPerms(home, readable);
-  put(store, `${home}/domid`, String(domid), readable);
-  put(store, `${home}/name`, name, readable);
-  for (const dir of ["control", "device", "device/vif"]) {
-    store.mkdir(`${home}/${dir}`);
-    store.setPerms(`${home}/${dir}`, readable);
-  }
-  put(store, shutdownPath(domid), "", own);
-  store.mkdir(`${home}/data`);
-  store.setPerms(`${home}/data`, own);
+  store.write(`${home}/domid`, String(domid));
+  store.write(`${home}/name`, name);
+  for (const dir of ["control", "device/vif", "data"]) store.mkdir(`${home}/${dir}`);
+  store.write(shutdownPath(domid), "");
+  for (const path of [shutdownPath(domid), `${home}/data`]) store.setPerms(path, own);
 }
 
 /** The two directories of one vif, as its backend uses them. */
@@ -114,7 +111,7 @@ export class VifDirectories implements VifStore {
     this.#store.mkdir(path);
     this.#store.setPerms(path, perms);
     for (const [key, value] of Object.entries(values)) {
-      put(this.#store, `${path}/${key}`, String(value), perms);
+      this.#store.write(`${path}/${key}`, String(value));
     }
   }
 
@@ -174,8 +171,3 @@ export class VifDirectories implements VifStore {
 
 /** Watches are known by path and token. The paths differ from vif to vif. */
 const TOKEN = "vif";
-
-function put(store: XenstoreClient, path: string, value: string, perms: readonly string[]): void {
-  store.write(path, value);
-  store.setPerms(path, perms);
-}

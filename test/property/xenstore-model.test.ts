@@ -353,7 +353,7 @@ class Pair {
     const owned = new Map(GUESTS.map((domid) => [domid, { nodes: 0, bytes: 0 }]));
     const visit = (at: string): void => {
       const [value, perms] = [local.read(at), local.getPerms(at)];
-      const names = [...local.directory(at).children.keys()];
+      const names = [...local.directory(at).children.names()];
       nodes.set(at, `${value} ${perms}`);
       const owner = owned.get(Number(perms[0]!.slice(1)));
       if (owner !== undefined) {

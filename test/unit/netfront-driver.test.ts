@@ -49,7 +49,7 @@ describe("connecting", () => {
 
   test("several queues have their keys in directories, one has them at the top", async () => {
     const keys = (pair: XenPair): readonly string[] => [
-      ...pair.machine.store.directory("/local/domain/1/device/vif/0").children.keys(),
+      ...pair.machine.store.directory("/local/domain/1/device/vif/0").children.names(),
     ];
     const one = await XenPair.started();
     expect(keys(one)).toContain("tx-ring-ref");

@@ -272,7 +272,7 @@ describe("XSA-325", () => {
     store.flushWatches();
     expect(use().map(({ domid }) => domid)).toEqual([1, 3]);
     expect(store.nextTick).toBe(Infinity);
-    expect([...local.directory("/local/domain").children.keys()]).toEqual(["1", "3"]);
+    expect([...local.directory("/local/domain").children.names()]).toEqual(["1", "3"]);
     // The id is free, and the next guest with it begins with empty accounts.
     addGuest(store, 2);
     expect(use().at(-1)).toEqual(machineOf(2).store.snapshot()[1]);

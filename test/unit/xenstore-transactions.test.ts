@@ -23,7 +23,7 @@ describe("a transaction", () => {
     expect([guest.read("a", tx), guest.read("b", tx)]).toEqual(["1", "ENOENT"]);
     guest.write("c", "3", tx);
     expect([guest.read("c", tx), guest.read("c")]).toEqual(["3", "ENOENT"]);
-    expect(guest.directory("/local/domain/1", tx)).toBe("shared\0a\0c\0");
+    expect(guest.directory("/local/domain/1", tx)).toBe("a\0c\0shared\0");
   });
 
   it("ends with all its changes at once, and tells of them then", () => {

@@ -9,7 +9,7 @@
  * One message of 2 KiB can create a thousand nodes whose paths are 2 KiB long. A message of 20 bytes
  * can remove them all, or change a node that its domain watches 128 times. Without a budget, a guest
  * that repeats such messages would occupy the whole device. One unit is about a microsecond of work:
- * a node that is read or changed, 64 bytes of its path, or eight names beside it.
+ * a node that is read or changed, 64 bytes of its path, or eight names that are listed.
  *
  * A transaction fails when another domain changes a node that the transaction has read. A domain
  * that changes such a node all the time could let another's transactions fail for ever (XSA-206). So

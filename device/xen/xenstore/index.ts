@@ -275,7 +275,7 @@ export class Xenstore {
         if (kept !== record.permissions) {
           operations.setPermissions(edit, author, path, kept, Infinity);
         }
-        for (const [name, child] of children) rest.push([childPath(path, name), child]);
+        for (const child of children) rest.push([childPath(path, child.name), child]);
       }
       for (const path of removed) operations.rm(edit, author, path);
     });

@@ -12,6 +12,7 @@
  * The record of a node holds its own value, permissions and list of children. A change below the
  * node does not replace its record. So "the same record" is the test whether a node has changed.
  */
+import { type Children, NO_CHILDREN } from "./children.ts";
 import { Access, type Permissions, PRIVILEGED } from "./permissions.ts";
 
 export interface NodeRecord {
@@ -26,11 +27,12 @@ export interface NodeRecord {
 }
 
 export interface Node {
+  /** The last part of its path; empty for the root. */
+  readonly name: string;
   readonly record: NodeRecord;
-  readonly children: ReadonlyMap<string, Node>;
+  readonly children: Children;
 }
 
-const NO_CHILDREN: ReadonlyMap<string, Node> = new Map();
 export const NO_VALUE = new Uint8Array(0);
 
 /** Bytes of a stored node's header and of one permission. Source: xen: tools/xenstored, node_hdr. */
@@ -60,7 +62,7 @@ export function emptyTree(): Node {
     generation: 0,
     by: PRIVILEGED,
   };
-  return { record, children: NO_CHILDREN };
+  return { name: "", record, children: NO_CHILDREN };
 }
 
 /** The names in a path; none for "/". The path is valid: absolute, without empty names. */
@@ -108,9 +110,6 @@ export interface Work {
   work: number;
 }
 
-/** Cost of copying a node: one unit for each eight children. */
-const copyWork = (node: Node): number => node.children.size >>> 3;
-
 /** A new record for one node. Undefined removes the node and all nodes below it. */
 export interface Change {
   readonly path: string;
@@ -120,21 +119,16 @@ export interface Change {
 /** A node under construction: no other code has a reference to it yet, so it may change. */
 interface Draft extends Node {
   record: NodeRecord;
-  readonly children: Map<string, Node>;
-}
-
-function draftOf(node: Node, cost: Work): Draft {
-  cost.work += copyWork(node);
-  return { record: node.record, children: new Map(node.children) };
+  children: Children;
 }
 
 /**
  * A tree with all changes applied. Changes of parents come before those of their children. An
- * existing node keeps its children. Each node on the way is copied once, however many changes lie
+ * existing node keeps its children. Each node on the way is made anew once, however many changes lie
  * below it, because one message can create or remove a chain of a thousand nodes.
  */
 export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): Node {
-  const top = draftOf(root, cost);
+  const top: Draft = { ...root };
   const drafts = new Map<string, Draft>([["/", top]]);
   const gone = new Set<string>();
   for (const { path, record } of changes) {
@@ -144,7 +138,8 @@ export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): 
     }
     const above = parentOf(path);
     if (record === undefined) {
-      if (!gone.has(above)) openDraft(drafts, above, cost)?.children.delete(leafOf(path));
+      const draft = gone.has(above) ? undefined : openDraft(drafts, above, cost);
+      if (draft !== undefined) draft.children = draft.children.without(leafOf(path), cost);
       gone.add(path);
       continue;
     }
@@ -157,7 +152,7 @@ export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): 
     if (parent === undefined) throw new Error(`xenstore: ${path} has nothing above it`);
     const name = leafOf(path);
     const children = parent.children.get(name)?.children ?? NO_CHILDREN;
-    parent.children.set(name, { record, children });
+    parent.children = parent.children.with({ name, record, children }, cost);
   }
   return top;
 }
@@ -175,8 +170,8 @@ function openDraft(drafts: Map<string, Draft>, path: string, cost: Work): Draft 
   for (let name = names.pop(); name !== undefined; name = names.pop()) {
     const child = draft.children.get(name);
     if (child === undefined) return undefined;
-    const own = draftOf(child, cost);
-    draft.children.set(name, own);
+    const own: Draft = { ...child };
+    draft.children = draft.children.with(own, cost);
     at = childPath(at, name);
     drafts.set(at, own);
     draft = own;
@@ -212,6 +207,6 @@ export function* walk(path: string, node: Node): Generator<[path: string, node: 
   const rest: [string, Node][] = [[path, node]];
   for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
     yield next;
-    for (const [name, child] of next[1].children) rest.push([childPath(next[0], name), child]);
+    for (const child of next[1].children) rest.push([childPath(next[0], child.name), child]);
   }
 }

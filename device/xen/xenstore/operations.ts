@@ -135,9 +135,10 @@ function mayKnow(edit: Edit, domid: number, path: string, access: Access): boole
 /** A new node has its parent's permissions, but a guest owns the nodes that it creates. */
 function create(edit: Edit, author: Author, path: string, value: Uint8Array): void {
   const from = edit.nearest(path);
-  const [owner, ...others] = from.node.record.permissions;
-  const domid = author.domid === PRIVILEGED ? owner.domid : author.domid;
-  const permissions: Permissions = [{ domid, access: owner.access }, ...others];
+  const inherited = from.node.record.permissions;
+  const [{ access }, ...others] = inherited;
+  const permissions: Permissions =
+    author.domid === PRIVILEGED ? inherited : [{ domid: author.domid, access }, ...others];
 
   const rest = path.slice(from.path === "/" ? 1 : from.path.length + 1).split("/");
   const namesBytes = from.node.record.namesBytes + rest[0]!.length + 1;

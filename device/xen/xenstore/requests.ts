@@ -91,7 +91,7 @@ function directory(client: XenstoreClient, message: XsMessage): Uint8Array {
   if (node.record.namesBytes > XENSTORE_PAYLOAD_MAX) {
     throw new XenstoreError("E2BIG", "the names do not fit in one message");
   }
-  return xsStrings(...node.children.keys());
+  return xsStrings(...node.children.names());
 }
 
 function directoryPart(client: XenstoreClient, message: XsMessage): Uint8Array {
@@ -102,7 +102,7 @@ function directoryPart(client: XenstoreClient, message: XsMessage): Uint8Array {
   let room = XENSTORE_PAYLOAD_MAX - generation.length - 2;
   let at = 0;
   const part: string[] = [];
-  for (const child of children.keys()) {
+  for (const child of children.names()) {
     const begins = at;
     at += child.length + 1;
     if (at <= Number(from)) continue;
