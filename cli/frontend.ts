@@ -7,6 +7,7 @@ import { UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
+import { returnFreedMemory } from "./common/freed-memory.ts";
 import { addNicFlags, driverName, NicShape, newNic, opened } from "./common/nic.ts";
 import { CommonShape, completed } from "./common/options.ts";
 import type { Output } from "./common/output.ts";
@@ -78,6 +79,7 @@ async function runFrontend(options: Options): Promise<void> {
     // After a signal while the NIC connects, the result of that attempt is ignored.
     if ((await unlessStopped(stop, opened(nic, options.connect))) === undefined) return;
     isReady = true;
+    returnFreedMemory();
     const name = sayReady(nic, options, output, log);
     sayEvents(nic, name, output);
     const gaveUp = failed.then((reason) => Promise.reject(new Failure(reason)));

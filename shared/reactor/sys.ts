@@ -19,6 +19,13 @@ const libc = koffi.load(null);
 type Call<A extends unknown[]> = (...args: A) => number;
 const declare = <A extends unknown[]>(prototype: string): Call<A> =>
   libc.func(prototype) as unknown as Call<A>;
+function declareIfThere<A extends unknown[]>(prototype: string): Call<A> | undefined {
+  try {
+    return declare(prototype);
+  } catch {
+    return undefined;
+  }
+}
 
 export const open = declare<[path: string, flags: number]>("int open(const char *path, int flags)");
 export const close = declare<[fd: number]>("int close(int fd)");
@@ -68,6 +75,8 @@ export const bind = declare<[fd: number, address: Uint8Array, bytes: number]>(
   "int bind(int fd, uint8_t *address, unsigned int bytes)",
 );
 export const setns = declare<[fd: number, kind: number]>("int setns(int fd, int kind)");
+/** Returns freed memory of the C library to the system. Undefined where it is not glibc. */
+export const trimHeap = declareIfThere<[keepBytes: number]>("int malloc_trim(size_t keep)");
 type Bytes = Uint8Array | Uint32Array;
 const memcpy = declare<[to: Bytes, from: Bytes, bytes: number]>(
   "uintptr_t memcpy(void *to, void *from, size_t bytes)",
