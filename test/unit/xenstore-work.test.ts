@@ -122,6 +122,21 @@ describe("requests that make or remove many nodes", () => {
     expect(guest!.cutBy).toBeUndefined();
   });
 
+  it("do not delay the backends, when the toolstack removes what a guest leaves behind", () => {
+    const { store, local, guests } = machineOf(2);
+    const told: string[] = [];
+    local.watch("/local/domain/1/state", "t", (path) => told.push(path));
+    for (let n = 0; n < 9; n++) {
+      addGuest(store, 3).write(DEEP, "1");
+      store.release(3);
+    }
+    store.flushWatches();
+    told.length = 0;
+    guests[0]!.write("state", "1");
+    store.flushWatches();
+    expect(told).toEqual(["/local/domain/1/state"]);
+  });
+
   it("cost by the size of the lists that they go through", () => {
     const { guests } = machineOf(1);
     const guest = guests[0]!;

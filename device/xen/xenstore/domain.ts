@@ -2,6 +2,7 @@
 import type { WireError } from "../../../shared/wire/protocol.ts";
 import { Debt } from "./debt.ts";
 import type { Edit } from "./edit.ts";
+import { PRIVILEGED } from "./permissions.ts";
 import { Account } from "./quota.ts";
 import type { PendingEvent, Watch } from "./watches.ts";
 
@@ -53,6 +54,19 @@ export class Domain {
     this.domid = domid;
     this.now = now;
     this.outlet = outlet;
+  }
+
+  /**
+   * Adds the work of one request to the debt. The privileged domain owes nothing. It makes and
+   * removes what guests leave behind, and while its watches waited no backend would answer any guest.
+   */
+  worked(work: number): void {
+    if (this.domid !== PRIVILEGED) this.debt.add(work, this.now());
+  }
+
+  /** Adds work of which nothing is free. */
+  charge(work: number): void {
+    if (this.domid !== PRIVILEGED) this.debt.charge(work, this.now());
   }
 
   /**

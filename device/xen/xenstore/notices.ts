@@ -126,7 +126,7 @@ export class Notices {
       before.gone = event.gone;
       return;
     }
-    if (domain.domid !== PRIVILEGED) domain.debt.charge(EVENT_WORK, domain.now());
+    domain.charge(EVENT_WORK);
     domain.account.otherBytes += watchBytes(event.path, watch.token);
     watch.pending.set(event.path, event);
     domain.pending.add(event);

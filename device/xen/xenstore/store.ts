@@ -82,7 +82,7 @@ export class Store {
         this.#commit(edit, domain.domid);
         return result;
       } finally {
-        domain.debt.add(edit.work, this.#now());
+        domain.worked(edit.work);
       }
     }
     const transaction = this.#transaction(domain, txId);
@@ -91,7 +91,7 @@ export class Store {
     try {
       return work(edit, author);
     } finally {
-      domain.debt.add(edit.work - before, this.#now());
+      domain.worked(edit.work - before);
       this.#account(domain, transaction, TRANSACTION_BYTES + edit.bytes);
     }
   }
@@ -130,7 +130,7 @@ export class Store {
     this.#close(domain, transaction);
     const conflicts = commit ? edit.conflicts(this.#root) : [];
     // Each node that was read is compared, and each change is made again, so the work counts twice.
-    if (commit) domain.debt.add(edit.work, this.#now());
+    if (commit) domain.worked(edit.work);
     if (conflicts.length > 0) {
       this.#blame(domain.domid, conflicts);
       throw new XenstoreError("EAGAIN", `${conflicts[0]} was changed meanwhile`);
@@ -260,9 +260,7 @@ export class Store {
   }
 
   #charge(culprits: Iterable<number>): void {
-    for (const domid of culprits) {
-      if (domid !== PRIVILEGED) this.#domains.get(domid)?.debt.charge(CONFLICT_WORK, this.#now());
-    }
+    for (const domid of culprits) this.#domains.get(domid)?.charge(CONFLICT_WORK);
   }
 
   #transaction(domain: Domain, txId: number): Transaction {
