@@ -85,6 +85,35 @@ describe("the children of a node", () => {
   });
 });
 
+describe("the release of a domain", () => {
+  it("lists no node that does not name it, however many others there are", () => {
+    const { store, local, guests } = machineOf(1000);
+    guests[6]!.write("list/a", "1");
+    guests[6]!.setPerms("list/a", ["n7", "r8", "r9"]);
+    local.mkdir("/tool/left");
+    local.setPerms("/tool/left", ["n8"]);
+    local.write("/tool/left/below", "1");
+    const { [Symbol.iterator]: iterate } = Children.prototype;
+    let listed = 0;
+    Children.prototype[Symbol.iterator] = function* () {
+      for (const each of iterate.call(this)) {
+        listed++;
+        yield each;
+      }
+    };
+    try {
+      store.release(8);
+    } finally {
+      Children.prototype[Symbol.iterator] = iterate;
+    }
+    expect(listed).toBe(1);
+    expect(guests[6]!.getPerms("list/a")).toBe("n7\0r9\0");
+    expect([...local.directory("/tool").children.names()]).toEqual([]);
+    store.release(7);
+    expect(local.directory("/local/domain").children.size).toBe(998);
+  });
+});
+
 describe("a write below a node with many children", () => {
   it("copies few of them, and costs little work", () => {
     const tree = wide(10_000);

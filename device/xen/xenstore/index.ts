@@ -25,7 +25,6 @@ import {
 } from "../../../shared/xen/xenstore.ts";
 import { type Parts, XenstoreClient } from "./client.ts";
 import { Domain, type Outlet } from "./domain.ts";
-import { childPath, type Node } from "./node.ts";
 import { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
 import { ownerOf, PRIVILEGED, withoutDomain } from "./permissions.ts";
@@ -255,29 +254,19 @@ export class Xenstore {
 
   #removeTraces(domid: number): void {
     const { store } = this.#parts;
-    const privileged = this.#domain(PRIVILEGED);
-    store.run(privileged, 0, (edit, author) => {
+    store.run(this.#domain(PRIVILEGED), 0, (edit, author) => {
       const home = domainPath(domid);
       if (edit.look(home) !== undefined) operations.rm(edit, author, home);
-    });
-    // Most guests leave nothing else, and walking the whole tree is expensive.
-    if (!store.names(domid)) return;
-    store.run(privileged, 0, (edit, author) => {
-      const removed: string[] = [];
-      const rest: [string, Node][] = [["/", edit.root]];
-      for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
-        const [path, { record, children }] = next;
-        if (ownerOf(record.permissions) === domid) {
-          removed.push(path);
-          continue;
-        }
-        const kept = withoutDomain(record.permissions, domid);
-        if (kept !== record.permissions) {
+      for (const path of store.naming(domid)) {
+        const permissions = edit.look(path)?.record.permissions;
+        // Undefined when a node above was the domain's, and is removed.
+        if (permissions === undefined) continue;
+        if (ownerOf(permissions) === domid) operations.rm(edit, author, path);
+        else {
+          const kept = withoutDomain(permissions, domid);
           operations.setPermissions(edit, author, path, kept, Infinity);
         }
-        for (const child of children) rest.push([childPath(path, child.name), child]);
       }
-      for (const path of removed) operations.rm(edit, author, path);
     });
   }
 }

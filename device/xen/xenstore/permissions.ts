@@ -66,9 +66,8 @@ export function formatPermissions(permissions: Permissions): string[] {
   return permissions.map(({ access, domid }) => `${LETTERS[access]}${domid}`);
 }
 
-/** The list without `domid`; the same list when it is not in it. The owner stays. */
+/** The list without `domid`. The owner stays. */
 export function withoutDomain(permissions: Permissions, domid: number): Permissions {
   const [owner, ...others] = permissions;
-  const kept = others.filter((entry) => entry.domid !== domid);
-  return kept.length === others.length ? permissions : [owner, ...kept];
+  return [owner, ...others.filter((entry) => entry.domid !== domid)];
 }

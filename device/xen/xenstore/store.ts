@@ -4,7 +4,7 @@
  * Every change of the tree is an Edit. After a check of the quotas the Edit becomes the tree as a
  * whole, or not at all. notices.ts holds the watches and their events.
  */
-import { XenstoreError } from "../../../shared/xen/xenstore.ts";
+import { domainPath, XenstoreError } from "../../../shared/xen/xenstore.ts";
 import { CONFLICT_WORK } from "./debt.ts";
 import type { Domain, Transaction } from "./domain.ts";
 import { Edit, type EditLimits } from "./edit.ts";
@@ -37,8 +37,8 @@ export class Store {
   readonly #open = new Map<Transaction, Domain>();
   readonly #oneRequest: EditLimits;
   #root: Node = emptyTree();
-  /** Number of permission entries in the tree that name each domain, the owner's entry included. */
-  readonly #named = new Map<number, number>([[PRIVILEGED, 1]]);
+  /** For each guest, the nodes outside its home whose permissions name it, as the owner or otherwise. */
+  readonly #naming = new Map<number, Set<string>>();
   /** Changes for which their domains have been charged, because a transaction failed by them. */
   readonly #blamed = new WeakSet<NodeRecord>();
   /** Number of nodes in the tree, without the root, for all owners. */
@@ -67,9 +67,9 @@ export class Store {
     return this.#nodes;
   }
 
-  /** Whether the permissions of any node name the domain, as its owner or otherwise. */
-  names(domid: number): boolean {
-    return this.#named.has(domid);
+  /** The nodes outside a guest's home whose permissions name it; a node comes before those below it. */
+  naming(domid: number): string[] {
+    return [...(this.#naming.get(domid) ?? [])].sort();
   }
 
   /** Runs `work` in the transaction `txId`. With 0 it is a transaction of its own. */
@@ -214,7 +214,7 @@ export class Store {
       account.bytes += change.bytes;
     }
     for (const [path, record] of edit.changed) {
-      this.#count(old.find(path)?.record.permissions, record?.permissions);
+      this.#index(path, old.find(path)?.record.permissions, record?.permissions);
     }
     this.#root = edit.root;
     this.#nodes += more;
@@ -223,13 +223,17 @@ export class Store {
     for (const event of edit.happened) this.#notices.happened(event);
   }
 
-  #count(before: Permissions | undefined, after: Permissions | undefined): void {
+  #index(path: string, before: Permissions | undefined, after: Permissions | undefined): void {
     if (before === after) return;
-    for (const { domid } of after ?? []) this.#named.set(domid, (this.#named.get(domid) ?? 0) + 1);
     for (const { domid } of before ?? []) {
-      const left = this.#named.get(domid)! - 1;
-      if (left > 0) this.#named.set(domid, left);
-      else this.#named.delete(domid);
+      const paths = this.#naming.get(domid);
+      if (paths?.delete(path) && paths.size === 0) this.#naming.delete(domid);
+    }
+    for (const { domid } of after ?? []) {
+      if (domid === PRIVILEGED || `${path}/`.startsWith(`${domainPath(domid)}/`)) continue;
+      const paths = this.#naming.get(domid);
+      if (paths !== undefined) paths.add(path);
+      else this.#naming.set(domid, new Set([path]));
     }
   }
 
