@@ -16,7 +16,6 @@ import type { Switch } from "./switch/switch.ts";
 
 /** Properties of a connection with a NIC that the roster needs. */
 export interface Member {
-  readonly mac: Uint8Array | undefined;
   /** Time (s) without a sign of life. A frontend gives one each second. */
   readonly silentSeconds: number;
   close(code: CloseCode, reason: string): void;
@@ -32,10 +31,19 @@ export interface Place {
   readonly mac: Uint8Array;
 }
 
+interface Entry<M> {
+  readonly name: string;
+  /** The address as a number, see `macKey`. */
+  readonly macKey: number;
+  readonly member: M;
+  readonly instance: string;
+}
+
 export class Roster<M extends Member> {
   readonly #segment: Pick<Switch, "name" | "hasPort">;
   readonly #most: number;
-  readonly #byName = new Map<string, { readonly member: M; readonly instance: string }>();
+  readonly #byName = new Map<string, Entry<M>>();
+  readonly #byMac = new Map<number, Entry<M>>();
 
   /** The name of `segment` is a part of computed addresses. `most` is the largest number of NICs. */
   constructor(segment: Pick<Switch, "name" | "hasPort">, most: number) {
@@ -54,13 +62,13 @@ export class Roster<M extends Member> {
   /** Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. */
   admit(newcomer: M, hello: Hello): Place {
     const { name, mac } = this.#choose(hello);
-    const replaced = [...this.#byName].filter(
-      ([other, { member }]) => other === name || sameMac(member.mac, mac),
-    );
-    if (this.#byName.size - replaced.length >= this.#most) {
+    const key = macKey(mac, 0);
+    const holders = [this.#byName.get(name), this.#byMac.get(key)];
+    const replaced = new Set(holders.filter((holder) => holder !== undefined));
+    if (this.#byName.size - replaced.size >= this.#most) {
       throw new Refusal("NO_PLACE", `the device has ${this.#most} NICs and no place for another`);
     }
-    for (const [other, { member, instance }] of replaced) {
+    for (const { name: other, member, instance } of replaced) {
       const silent = member.silentSeconds >= SILENT_SECONDS;
       member.close(
         CloseCode.REPLACED,
@@ -69,13 +77,17 @@ export class Roster<M extends Member> {
           : `another frontend took the ${other === name ? "name" : "address"} of ${other}${silent ? `, which gave no sign of life for ${SILENT_SECONDS} s` : ""}`,
       );
     }
-    this.#byName.set(name, { member: newcomer, instance: hello.instance });
+    const entry = { name, macKey: key, member: newcomer, instance: hello.instance };
+    this.#byName.set(name, entry);
+    this.#byMac.set(key, entry);
     return { name, mac };
   }
 
   remove(member: M): void {
-    for (const [name, entry] of this.#byName) {
-      if (entry.member === member) this.#byName.delete(name);
+    for (const entry of this.#byName.values()) {
+      if (entry.member !== member) continue;
+      this.#byName.delete(entry.name);
+      if (this.#byMac.get(entry.macKey) === entry) this.#byMac.delete(entry.macKey);
     }
   }
 
@@ -113,11 +125,9 @@ export class Roster<M extends Member> {
         `"${name}" is the name of another NIC, whose frontend is alive`,
       );
     }
-    for (const [other, entry] of this.#byName) {
-      if (other === name || !sameMac(entry.member.mac, mac) || !isHeld(entry, hello)) continue;
-      return new Refusal("MAC_IN_USE", `${formatMac(mac)} is the address of ${other}`);
-    }
-    return undefined;
+    const other = this.#byMac.get(macKey(mac, 0));
+    if (other === undefined || other.name === name || !isHeld(other, hello)) return undefined;
+    return new Refusal("MAC_IN_USE", `${formatMac(mac)} is the address of ${other.name}`);
   }
 
   /** Returns the next name whose place is free, or with a requested address the next free name. */
@@ -144,6 +154,3 @@ function isHeld(
 ): boolean {
   return instance !== hello.instance && member.silentSeconds < SILENT_SECONDS;
 }
-
-const sameMac = (a: Uint8Array | undefined, b: Uint8Array): boolean =>
-  a !== undefined && macKey(a, 0) === macKey(b, 0);

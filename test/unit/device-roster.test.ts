@@ -6,7 +6,6 @@ import { type Hello, parseHello } from "../../shared/wire/hello.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
 
 class Frontend {
-  mac: Uint8Array | undefined;
   silentSeconds = 0;
   readonly closed: [CloseCode, string][] = [];
   readonly leave: (frontend: Frontend) => void;
@@ -42,7 +41,6 @@ function join(name: string, more: Partial<Hello> = {}) {
     ...more,
   });
   const place = roster.admit(frontend, hello);
-  frontend.mac = place.mac;
   return { frontend, name: place.name, mac: formatMac(place.mac) };
 }
 
