@@ -8,10 +8,10 @@ import { SOAK } from "../support/counts.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { dropsOf, type Sample, Soak, type SoakTimes, TROUBLES } from "../support/soak.ts";
 
-const FRAMES = Number(process.env["RINGWIRE_TEST_FRAMES"] ?? (SOAK ? 1e8 : 1e4));
+const FRAMES = Number(process.env["RINGWIRE_TEST_FRAMES"] ?? (SOAK ? 1e8 : 2000));
 const TIMES: SoakTimes = SOAK
   ? { calmMs: 500, floodMs: [500, 5000], pausesMs: [100, 500, 1500, 3000, 6000] }
-  : { rate: 5000, calmMs: 50, floodMs: [300, 300], pausesMs: [300] };
+  : { rate: 1000, calmMs: 50, floodMs: [300, 300], pausesMs: [300] };
 /**
  * Growth of the device from the first fifth of the frames to any later one, by their medians: the
  * collector's freedom, and buffers that pools keep. A flood that holds memory has single peaks.
