@@ -113,8 +113,8 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   });
 
   it("were frames", () => {
-    expect(kernel[0]!.tx.packets).toBeGreaterThan(1000);
-    expect(kernel[1]!.rx.packets).toBeGreaterThan(1000);
+    expect(kernel[0]!.tx.packets).toBeGreaterThan(100);
+    expect(kernel[1]!.rx.packets).toBeGreaterThan(100);
   });
 
   it("are all accounted for in the switch", () => {

@@ -6,9 +6,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-export default function setup(): () => void {
-  const folder = mkdtempSync(join(tmpdir(), "ringwire-test-cache-"));
+const folder = mkdtempSync(join(tmpdir(), "ringwire-test-cache-"));
+
+export function setup(): void {
   // The workers inherit it, and all processes that a test starts.
   process.env["NODE_COMPILE_CACHE"] = folder;
-  return () => rmSync(folder, { recursive: true, force: true });
+}
+
+export function teardown(): void {
+  rmSync(folder, { recursive: true, force: true });
 }
