@@ -42,18 +42,35 @@ const MAX_LABEL_CHARS = 64;
  */
 let processMetrics: Registry | undefined;
 
-/** Histogram of the round trips of all links, which heartbeats measure. */
+/**
+ * Histogram of the round trips of all links, which heartbeats measure. The values gather here first:
+ * to count one by itself costs an idle device more than the heartbeat.
+ */
 export class RoundTrips {
-  readonly registry = new Registry();
+  readonly #registry = new Registry();
   readonly #histogram = new Histogram({
     name: "ringwire_link_round_trip_seconds",
     help: "Round trips of the heartbeats of all links.",
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
-    registers: [this.registry],
+    registers: [this.#registry],
   });
+  readonly #waiting = new Float64Array(1000);
+  #count = 0;
 
   observe(ms: number): void {
-    this.#histogram.observe(ms / 1000);
+    this.#waiting[this.#count++] = ms / 1000;
+    if (this.#count === this.#waiting.length) this.#settle();
+  }
+
+  /** The registry, with all values that were observed. */
+  get registry(): Registry {
+    this.#settle();
+    return this.#registry;
+  }
+
+  #settle(): void {
+    for (let i = 0; i < this.#count; i++) this.#histogram.observe(this.#waiting[i]!);
+    this.#count = 0;
   }
 }
 
