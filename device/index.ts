@@ -5,6 +5,7 @@
  *   device.on("joined", ({ name }) => console.log(`${name} joined ${device.url}`));
  */
 import { EventEmitter } from "node:events";
+import { systemClock } from "../shared/clock.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { DeviceStatus } from "../shared/status/device-status.ts";
 import { bracketed } from "../shared/transport/address.ts";
@@ -122,7 +123,10 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
       return uplink;
     });
     const now = () => performance.now();
-    const segment = new Switch({ name, now, whenFull, storm, ...(id === undefined ? {} : { id }) });
+    const segment = new Switch({
+      ...{ name, now, whenFull, storm, later: systemClock.setImmediate },
+      ...(id === undefined ? {} : { id }),
+    });
     const device = new Device(options, segment);
     try {
       options.capture?.(device.capture);

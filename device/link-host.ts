@@ -83,6 +83,10 @@ export class LinkHost implements GuestHost {
     this.#link.scheduleFlush();
   }
 
+  flush(): void {
+    this.#link.flush();
+  }
+
   scheduleLazy(ms: number): void {
     this.#link.scheduleLazy(ms);
   }

@@ -50,6 +50,8 @@ export interface NicHost {
   plug(port: Port): SwitchPort;
   /** Sends posted records at the end of this turn of the event loop. */
   scheduleFlush(): void;
+  /** Calls the NIC's `beforeFlush` and sends everything at once. */
+  flush(): void;
   /** Sends posted records within `ms`, unless another batch takes them along before. */
   scheduleLazy(ms: number): void;
   /** Bytes of pushes that the driver may keep here, from the welcome. */

@@ -136,7 +136,7 @@ export class Datapath implements Port, TurnOwner {
   }
 
   /** Ends a burst: sends its completions, or keeps them for the next message to the driver. */
-  flush(): void {
+  flush(now = false): void {
     let waitMs = Number.POSITIVE_INFINITY;
     this.#settle();
     for (let i = 0; i < this.cqs.length; i++) {
@@ -147,6 +147,7 @@ export class Datapath implements Port, TurnOwner {
     if (waitMs === Number.POSITIVE_INFINITY) return;
     const { host } = this.#context;
     if (waitMs > 0) host.scheduleLazy(waitMs);
+    else if (now) host.flush();
     else {
       this.publish();
       host.scheduleFlush();

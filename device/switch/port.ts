@@ -73,8 +73,11 @@ export interface Port {
    * before `deliver`, and only if it is set to hold instead of drop.
    */
   ready(length: number, frames?: number): boolean;
-  /** Called at the end of a burst: publishes completions, rings and sends. */
-  flush(): void;
+  /**
+   * Called at the end of a burst: publishes completions, rings and sends. With `now` the message
+   * leaves in this call, else at the end of the turn.
+   */
+  flush(now?: boolean): void;
 }
 
 /** Result of `SwitchPort.input`. */

@@ -60,6 +60,8 @@ export interface SwitchOptions {
   readonly whenFull?: "drop" | "hold";
   /** Limits of flooding. Default: none. */
   readonly storm?: StormLimits;
+  /** Calls `run` in the next turn of the event loop. Without it no flood is flushed early. */
+  readonly later?: (run: () => void) => void;
 }
 
 /** The address table at one moment. Each entry is read when `entry` is called. */
@@ -80,6 +82,8 @@ export interface PortNotice {
 
 /** Copies or segments that are as much work as a frame that a driver sends. */
 const COPIES_OF_A_FRAME = 4;
+/** Least number of ports for which a flood is flushed early. */
+const EARLY_PORTS = 16;
 /**
  * Most segments of one super-frame for all ports together: about 20 ms of work. 64 KiB in the
  * smallest segments of a driver (40 bytes) are 1639; in those of TCP over Ethernet they are 46.
@@ -149,6 +153,7 @@ export class Switch {
   readonly #now: () => number;
   readonly #hold: boolean;
   readonly #storm: StormLimits | undefined;
+  readonly #later: SwitchOptions["later"];
   readonly #macs: MacTable;
   readonly #segmenter = new Segmenter();
   readonly #ether = new Uint8Array(ETHER_HEADER_BYTES);
@@ -168,6 +173,8 @@ export class Switch {
   readonly #fixed: SegmentSink;
   #time: number;
   #delivering = false;
+  /** True after a flood of this turn was flushed early. */
+  #wasEarly = false;
   /** Ports that reported room during a delivery. Their waiters are woken after the delivery. */
   #roomLater: Plug[] = [];
   readonly #left = new LeftPorts();
@@ -185,6 +192,7 @@ export class Switch {
     this.#time = this.#now();
     this.#hold = options.whenFull === "hold";
     this.#storm = options.storm;
+    this.#later = options.later;
     this.#macs = new MacTable({
       ageMs: (options.ageSeconds ?? 300) * 1000,
       perPort: options.macsPerPort ?? 1024,
@@ -400,13 +408,35 @@ export class Switch {
 
   #flood(from: Plug, frame: Frame): number {
     let copies = 0;
+    const isEarly = this.#mayFlushEarly();
     for (let i = 0; i < this.#plugs.length; i++) {
       const to = this.#plugs[i];
       if (to === undefined || to === from) continue;
       copies++;
       this.#offer(to, frame);
+      if (isEarly && to.dirty) {
+        // `#dirty` was empty.
+        this.#dirtyCount--;
+        to.dirty = false;
+        to.port.flush(true);
+      }
     }
     return copies;
+  }
+
+  /**
+   * True if a flood may flush each port behind its copy, while the tables of that port are in the
+   * cache. A broadcast to 254 NICs costs 10 to 30 % less then. Only the first flood of a turn does it:
+   * when many ports flood in one turn, each port's copies share a message.
+   */
+  #mayFlushEarly(): boolean {
+    if (this.#wasEarly || this.#attached < EARLY_PORTS || this.#dirtyCount > 0) return false;
+    if (this.#later === undefined) return false;
+    this.#wasEarly = true;
+    this.#later(() => {
+      this.#wasEarly = false;
+    });
+    return true;
   }
 
   /** Delivers the frame if the port accepts it as it is. Other ports are recorded for `#fix`. */

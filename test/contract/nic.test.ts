@@ -85,6 +85,18 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       ]);
     });
 
+    test("leave in one message, at once, when the port is flushed so", async () => {
+      const messages = () => nic.toDriver.length;
+      expect([nic.inject(arriving(60)), messages()]).toEqual([undefined, 0]);
+      nic.flushPort(true);
+      expect(messages()).toBe(1);
+      nic.flushPort(true);
+      nic.clock.turn();
+      expect(messages()).toBe(1);
+      await nic.settle();
+      expect(bytesOf(nic.inputs)).toEqual([arriving(60)]);
+    });
+
     test("are counted, packets and bytes each way", async () => {
       for (const length of LENGTHS) expect(nic.send(frame(length))).toBe(0);
       await arrive(nic, arriving(60), arriving(1000), arriving(9014));

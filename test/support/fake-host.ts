@@ -256,6 +256,10 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
     this.flushes++;
   }
 
+  flush(): void {
+    throw new Error("this host has no link; see test/support/pair.ts");
+  }
+
   /** Deadlines of lazy posts (ms), in order. */
   readonly deadlines: number[] = [];
   pushBytes: number = Limits.PUSH_BYTES;

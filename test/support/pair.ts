@@ -386,8 +386,9 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return port.deliver(Object.assign(frameOf(bytes), facts));
   }
 
-  flushPort(): void {
-    this.#end?.port?.flush();
+  /** Ends a burst of `inject`. With `now` its message leaves in this call. */
+  flushPort(now?: boolean): void {
+    this.#end?.port?.flush(now);
   }
 
   /** An mbuf over these pieces, counted in `outstanding` until it is freed. */

@@ -19,6 +19,7 @@ export class TestPort implements Port {
   answer: DropReason | undefined;
   room = true;
   onDeliver: (() => void) | undefined;
+  onFlush: ((now: boolean) => void) | undefined;
 
   constructor(name: string, offloads: PortOffloads = ALL_OFFLOADS, maxFrameBytes = 1514) {
     this.name = name;
@@ -38,7 +39,8 @@ export class TestPort implements Port {
     return this.room;
   }
 
-  flush(): void {
+  flush(now = false): void {
     this.flushes++;
+    this.onFlush?.(now);
   }
 }

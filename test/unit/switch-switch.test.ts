@@ -395,6 +395,42 @@ describe("forwarding", () => {
     expect(n.ports.map((p) => p.flushes)).toEqual([1, 1, 2]);
   });
 
+  it("flushes the first flood of a turn port by port, and further ones at the end of their bursts", () => {
+    const turns: (() => void)[] = [];
+    const segment = new Switch({ name: "s", now: () => 0, later: (run) => void turns.push(run) });
+    const log: string[] = [];
+    const plug = (i: number): SwitchPort => {
+      const to = new TestPort(`p${i}`);
+      to.onDeliver = () => void log.push(`${i} gets`);
+      to.onFlush = (now) => void log.push(now ? `${i} sends` : `${i} flushes`);
+      return segment.attach(to);
+    };
+    const handles = Array.from({ length: 15 }, (_, i) => plug(i));
+    const flood = (): string[] => {
+      handles[0]!.input(frame(BROADCAST, A));
+      handles[0]!.flush();
+      return log.splice(0);
+    };
+    const others = (): number[] => handles.map((_, i) => i).slice(1);
+    const atTheEnd = (): string[] => [
+      ...others().map((i) => `${i} gets`),
+      ...others()
+        .reverse()
+        .map((i) => `${i} flushes`),
+    ];
+    expect(flood()).toEqual(atTheEnd());
+    handles.push(plug(15));
+    const portByPort = others().flatMap((i) => [`${i} gets`, `${i} sends`]);
+    expect(flood()).toEqual(portByPort);
+    expect(flood()).toEqual(atTheEnd());
+    for (const run of turns.splice(0)) run();
+    // A frame for one port waits for the end of the burst: a flood would overtake it.
+    handles[1]!.input(frame(A, B));
+    expect(flood().filter((line) => line.endsWith("sends"))).toEqual([]);
+    expect(flood()).toEqual(portByPort);
+    expect(turns).toHaveLength(1);
+  });
+
   it("forgets a port that unplugs, at once, and gives its number to the next", () => {
     const n = net(3);
     n.handles[1]!.input(frame(A, B));

@@ -236,12 +236,17 @@ export class Netback implements Port, TurnOwner, VifDevice {
    * Ends a burst: sends use counts, then staged responses, then events. Responses that no sender waits
    * for are kept for the next message to the guest.
    */
-  flush(): void {
+  flush(now = false): void {
     const attached = this.#attached;
     if (attached === undefined) return;
     const { grants, host } = this.context;
+    const { isUrgent } = attached;
+    if (isUrgent && now) {
+      host.flush();
+      return;
+    }
     grants.flushUses();
-    if (attached.isUrgent) {
+    if (isUrgent) {
       attached.publish();
       host.scheduleFlush();
     } else if (attached.keepsResponses) host.scheduleLazy(RESPONSE_MS);
