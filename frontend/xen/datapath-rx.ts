@@ -5,8 +5,10 @@
  *   rxeof: consumes the responses, refills the ring, then passes the packets to the stack
  *
  * The page of an invalid fragment, or of a slot with extra info, returns to the backend as a new
- * request: page, map and reference together, still granted. For all other pages the access of the
- * backend ends before the stack reads them.
+ * request: page, map and reference together, still granted. It waits for the slot of its map, so
+ * that consecutive slots keep consecutive references. (The original posts it at once, in the next
+ * slot. Each super-frame would break one run.) For all other pages the access of the backend ends
+ * before the stack reads them.
  *
  * After xn_alloc_rx_buffers, xn_rxeof, xn_get_responses, xn_get_extras, xn_move_rx_slot,
  * xn_rebuild_rx_bufs and xn_release_rx_bufs (freebsd-src: sys/dev/xen/netfront/netfront.c).
@@ -23,7 +25,15 @@ import { BUS_DMA_NOWAIT, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
 import type { FrontRing } from "./memory.ts";
 import { publishRxIfDue } from "./notify.ts";
-import { dmaCallback, getMapGref, getRxMap, loadFailed, repoolRxMap, unpoolRxMap } from "./pool.ts";
+import {
+  dmaCallback,
+  getMapGref,
+  getRxMap,
+  loadFailed,
+  repoolRxMap,
+  unpoolGranted,
+  unpoolRxMap,
+} from "./pool.ts";
 import type { Rxq } from "./rings.ts";
 import { offerToStack, RxExtras } from "./rx-offload.ts";
 
@@ -47,14 +57,7 @@ const extras = new RxExtras();
 export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   const { ring } = rxq;
   if (!info.carrier || ring === undefined) return;
-  while (ring.freeRequests > 0) {
-    const m = info.rxPool.get();
-    if (m === undefined) {
-      rxq.stats.mbuf_alloc_fail++;
-      break;
-    }
-    if (!postBuffer(rxq, ring, m)) break;
-  }
+  while (ring.freeRequests > 0 && postNext(info, rxq, ring));
   const short = ring.claimed < RX_SLOTS_MIN;
   if (short) {
     // The refill is retried later. The few requests stay unpublished: they serve no large packet.
@@ -66,10 +69,37 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   publishRxIfDue(info, rxq);
 }
 
-/** Posts the page of `m`, or frees `m` and returns false when its load fails. */
-function postBuffer(rxq: Rxq, ring: FrontRing, m: Mbuf): boolean {
+/** Returns the map for the next request. */
+function nextMap(rxq: Rxq, ring: FrontRing): XenDmaMap {
   const map = unpoolRxMap(rxq, ring.slot(ring.reqProdPvt));
   if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
+  return map;
+}
+
+/** Posts a page that is granted already, or a new one. Returns false when there is none. */
+function postNext(info: NetfrontInfo, rxq: Rxq, ring: FrontRing): boolean {
+  const map = nextMap(rxq, ring);
+  if (rxq.granted[map.index] !== undefined) return postAgain(rxq, ring, map);
+  const m = info.rxPool.get();
+  if (m === undefined) repoolRxMap(rxq, map);
+  else if (postBuffer(rxq, ring, map, m)) return true;
+  // No page that is granted waits for its own slot while the ring is short.
+  const granted = unpoolGranted(rxq);
+  if (granted !== undefined) return postAgain(rxq, ring, granted);
+  if (m === undefined) rxq.stats.mbuf_alloc_fail++;
+  return false;
+}
+
+function postAgain(rxq: Rxq, ring: FrontRing, map: XenDmaMap): true {
+  const m = rxq.granted[map.index]!;
+  rxq.granted[map.index] = undefined;
+  map.sync(SyncOp.PREREAD);
+  putRequest(rxq, ring, m, map);
+  return true;
+}
+
+/** Posts the page of `m`, or frees `m` and returns false when its load fails. */
+function postBuffer(rxq: Rxq, ring: FrontRing, map: XenDmaMap, m: Mbuf): boolean {
   if (loadRx(rxq, map, m)) {
     putRequest(rxq, ring, m, map);
     return true;
@@ -113,10 +143,10 @@ function getRxMbuf(rxq: Rxq, slot: number): Mbuf {
   return m;
 }
 
-/** xn_move_rx_slot: posts this page again, under the same reference. */
-function moveRxSlot(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
-  map.sync(SyncOp.PREREAD);
-  putRequest(rxq, ring, m, map);
+/** xn_move_rx_slot: the next refill posts this page again, under the same reference. */
+function moveRxSlot(rxq: Rxq, m: Mbuf, map: XenDmaMap): void {
+  rxq.granted[map.index] = m;
+  repoolRxMap(rxq, map);
 }
 
 /**
@@ -240,7 +270,7 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
     if (status < 0 || offset + status > GRANT_PAGE_BYTES) {
       stats.bad_response++;
       packet.error = Errno.EINVAL;
-      moveRxSlot(rxq, ring, m, map);
+      moveRxSlot(rxq, m, map);
     } else if (map.unload() !== 0) {
       // XSA-396: page and map are kept until the backend's use of them ends. Their slot may already
       // contain the buffer of an extra info.
@@ -301,8 +331,7 @@ function getExtras(rxq: Rxq, ring: FrontRing, rp: Index32): number {
     const m = getRxMbuf(rxq, ring.slot(index));
     const map = getRxMap(rxq, index);
     ring.rspCons = advance(index, 1);
-    // This may be written over the very slot that was just read: it is not looked at again.
-    moveRxSlot(rxq, ring, m, map);
+    moveRxSlot(rxq, m, map);
     if (more === 0) return error;
   }
 }
@@ -320,7 +349,7 @@ export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void 
       continue;
     }
     m.buffer.fill(0, m.clusterAt, m.clusterAt + GRANT_PAGE_BYTES);
-    postBuffer(rxq, ring, m);
+    postBuffer(rxq, ring, nextMap(rxq, ring), m);
   }
   info.log.debug({ queue: rxq.id, buffers: ring.claimed }, "receive ring rebuilt");
 }
@@ -336,6 +365,11 @@ export function releaseRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[] | undef
     if (m === undefined || map === undefined) continue;
     rxq.mbufs[slot] = undefined;
     rxq.maps[slot] = undefined;
+    endAccess(info, rxq, m, map, kept);
+  }
+  for (let map = unpoolGranted(rxq); map !== undefined; map = unpoolGranted(rxq)) {
+    const m = rxq.granted[map.index]!;
+    rxq.granted[map.index] = undefined;
     endAccess(info, rxq, m, map, kept);
   }
   releaseStuck(info, rxq);

@@ -4,6 +4,8 @@
  *
  *   pool ── unpool ──► slot or id ── load: granted ── unload: ended ──► repool ──► pool
  *
+ * A map with an entry in `rxq.granted` waits in the pool with its page, which is still granted.
+ *
  * `unpool` replaces the original's claim of a reference, and `repool` replaces its release. The
  * number of maps in the pool plus the number of maps in use is always RING_SIZE + 1.
  *
@@ -37,6 +39,12 @@ export const unpoolTxMap = (txq: Txq): XenDmaMap | undefined => unpool(txq.pool)
 export function unpoolRxMap({ pool }: Rxq, slot?: number): XenDmaMap | undefined {
   if (slot === undefined) return unpool(pool);
   return take(pool, slot) ?? take(pool, homeless(pool, slot)) ?? unpool(pool);
+}
+
+/** Removes any map whose buffer is to be posted again; undefined when there is none. */
+export function unpoolGranted({ pool, granted }: Rxq): XenDmaMap | undefined {
+  const index = granted.findIndex((m) => m !== undefined);
+  return index < 0 ? undefined : take(pool, index);
 }
 
 /**

@@ -70,6 +70,8 @@ export class Rxq extends Queue<RxStats> {
   /** By slot: the buffer that the backend owns, and its map. */
   readonly mbufs: (Mbuf | undefined)[] = empty(RX_RING_SLOTS);
   readonly maps: (XenDmaMap | undefined)[] = empty(RX_RING_SLOTS);
+  /** By the index of a map in the pool: the buffer that is to be posted again under its grant. */
+  readonly granted: (Mbuf | undefined)[] = empty(RX_MAPS);
   /** A buffer that the backend returned and still uses. The NIC has stopped because of it. */
   stuckMbuf: Mbuf | undefined;
   stuckMap: XenDmaMap | undefined;

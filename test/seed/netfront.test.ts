@@ -541,9 +541,9 @@ describe("N25", () => {
       expect(pair.counter("queue0", "rx", "bad_response")).toBe(1);
       expect(violations(pair)).toEqual([]);
       expect(backendViolations(pair)).toEqual([]);
-      // The first new request uses the slot of the packet's first request.
-      expect(rxRequestGref(pair, 0)).toBe(gref);
-      expect(pair.rxq().mbufs[0]).toBe(buffer);
+      // Its map is that of its slot.
+      expect(rxRequestGref(pair, bad)).toBe(gref);
+      expect(pair.rxq().mbufs[bad]).toBe(buffer);
       await receive(pair, frame(9000, 2, MAC));
       expect(pair.inputs[0]?.bytes).toEqual(frame(9000, 2, MAC));
     },
@@ -571,20 +571,19 @@ test("N26 the slot of extra info gives its buffer back: mbuf, reference and map 
   const gref = rxRequestGref(pair, 1);
   const buffer = pair.rxq().mbufs[1];
   const map = pair.rxq().maps[1];
-  await receive(pair, bytes, {
-    needsCsum: true,
-    csumStart: l4,
-    csumOffset: 16,
-    csumValid: true,
-    gso: Gso.TCPV4,
-    gsoSize: 1000,
-    headerLength: payload,
-  });
+  const facts = { needsCsum: true, csumStart: l4, csumOffset: 16, csumValid: true };
+  const gso = { gso: Gso.TCPV4, gsoSize: 1000, headerLength: payload };
+  await receive(pair, bytes, { ...facts, ...gso });
   expect(pair.inputs[0]?.bytes).toEqual(bytes);
-  // Slots 0 to 2 were data, extra info, data: the first new request is in slot 0.
-  expect(rxRequestGref(pair, 0)).toBe(gref);
-  expect(pair.rxq().mbufs[0]).toBe(buffer);
-  expect(pair.rxq().maps[0]).toBe(map);
+  // Slots 0 to 2 were data, extra info, data. All slots have the maps of their own again.
+  expect(rxRequestGref(pair, 1)).toBe(gref);
+  expect(pair.rxq().mbufs[1]).toBe(buffer);
+  expect(pair.rxq().maps[1]).toBe(map);
+  const isHome = () => pair.rxq().maps.every((map, slot) => map?.index === slot);
+  expect(isHome()).toBe(true);
+  // Laps of the ring that end at any slot.
+  for (let i = 0; i < 200; i++) await receive(pair, bytes, { ...facts, ...gso });
+  expect([pair.inputs.length, isHome()]).toEqual([201, true]);
   expect(violations(pair)).toEqual([]);
   expect(backendViolations(pair)).toEqual([]);
 });

@@ -31,19 +31,29 @@ export function freeIds(txq: Txq): Set<number> {
 export function violations({ info }: XenPair): string[] {
   const { wrong, compare } = differences();
   const references: number[] = [];
-  const queue = ({ name, pool }: Rxq | Txq, used: readonly XenDmaMap[]): void => {
+  const queue = (
+    { name, pool }: Rxq | Txq,
+    used: readonly XenDmaMap[],
+    granted: readonly XenDmaMap[] = [],
+  ): void => {
     const pooled = present(pool.maps);
     const all = [...pooled, ...used];
-    const loaded = used.filter((map) => map.loaded);
+    const loaded = [...used, ...granted].filter((map) => map.loaded);
     compare(`${name}: maps in the pool`, pooled.length, pool.count);
     compare(`${name}: maps`, all.length, MAPS);
     compare(`${name}: different maps`, new Set(all).size, MAPS);
-    compare(`${name}: loaded maps`, all.filter((map) => map.loaded).length, used.length);
-    compare(`${name}: loaded maps in use`, loaded.length, used.length);
+    const wanted = used.length + granted.length;
+    compare(`${name}: loaded maps`, all.filter((map) => map.loaded).length, wanted);
+    compare(`${name}: loaded maps in use or to be posted again`, loaded.length, wanted);
     references.push(...loaded.map((map) => map.gref(0)));
   };
   for (const rxq of info.rxqs) {
-    queue(rxq, rxMaps(rxq));
+    // A NIC that has stopped posts none of them again.
+    queue(
+      rxq,
+      rxMaps(rxq),
+      present(rxq.pool.maps).filter(({ index }) => rxq.granted[index] !== undefined),
+    );
     compare(`${rxq.name}: buffers`, present(rxq.mbufs).length, present(rxq.maps).length);
   }
   for (const txq of info.txqs) {
