@@ -218,7 +218,7 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N25",
     test: NETFRONT_TEST,
     file: RX,
-    search: "packet.error = Errno.EINVAL;\n      moveRxSlot(rxq, ring, m, map);",
+    search: "packet.error = Errno.EINVAL;\n      moveRxSlot(rxq, m, map);",
     replace: "packet.error = Errno.EINVAL;\n      m.free();",
     breaks: "a bad fragment's map is lost",
   },
@@ -226,9 +226,8 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N26",
     test: NETFRONT_TEST,
     file: RX,
-    search:
-      "// This may be written over the very slot that was just read: it is not looked at again.\n    moveRxSlot(rxq, ring, m, map);",
-    replace: "map.unload();\n    m.free();",
+    search: "ring.rspCons = advance(index, 1);\n    moveRxSlot(rxq, m, map);",
+    replace: "ring.rspCons = advance(index, 1);\n    map.unload();\n    m.free();",
     breaks: "the buffer of extra info is given up without its map",
   },
   {
