@@ -75,7 +75,8 @@ export interface Port {
   ready(length: number, frames?: number): boolean;
   /**
    * Called at the end of a burst: publishes completions, rings and sends. With `now` the message
-   * leaves in this call, else at the end of the turn.
+   * leaves in this call, else at the end of the turn. `now` means that the switch is in the middle
+   * of a flood, so the port must not call `SwitchPort.input` then.
    */
   flush(now?: boolean): void;
 }
