@@ -97,8 +97,10 @@ describe.each([
       expect(received.packets).toBeGreaterThanOrEqual(target.taken - target.lost);
       expect(received.packets).toBeLessThanOrEqual(target.taken - target.lost + target.linkLost);
 
-      const ena = status.left.nics.find((nic) => nic.name === "ena0");
-      expect(ena).toMatchObject({ connections: 2, resets: { KEEP_ALIVE_TO: 1 } });
+      const ena = status.left.nics.find((nic) => nic.name === "ena0")!;
+      // On a busy machine the driver's limit for completions (5 s) may end before the link does.
+      const { KEEP_ALIVE_TO = 0, MISS_TX_CMPL = 0 } = ena.resets;
+      expect([ena.connections, KEEP_ALIVE_TO + MISS_TX_CMPL]).toEqual([2, 1]);
     } finally {
       await sender?.stop();
       await receiver.stop();
