@@ -91,11 +91,17 @@ function postNext(info: NetfrontInfo, rxq: Rxq, ring: FrontRing): boolean {
 }
 
 function postAgain(rxq: Rxq, ring: FrontRing, map: XenDmaMap): true {
-  const m = rxq.granted[map.index]!;
-  rxq.granted[map.index] = undefined;
   map.sync(SyncOp.PREREAD);
-  putRequest(rxq, ring, m, map);
+  putRequest(rxq, ring, getGranted(rxq, map), map);
   return true;
+}
+
+/** Removes the buffer that waits with this map, and returns it. */
+function getGranted(rxq: Rxq, { index }: XenDmaMap): Mbuf {
+  const m = rxq.granted[index];
+  if (m === undefined) throw new Error(`${rxq.name}: map ${index} has no buffer`);
+  rxq.granted[index] = undefined;
+  return m;
 }
 
 /** Posts the page of `m`, or frees `m` and returns false when its load fails. */
@@ -368,9 +374,7 @@ export function releaseRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[] | undef
     endAccess(info, rxq, m, map, kept);
   }
   for (let map = unpoolGranted(rxq); map !== undefined; map = unpoolGranted(rxq)) {
-    const m = rxq.granted[map.index]!;
-    rxq.granted[map.index] = undefined;
-    endAccess(info, rxq, m, map, kept);
+    endAccess(info, rxq, getGranted(rxq, map), map, kept);
   }
   releaseStuck(info, rxq);
 }
