@@ -17,7 +17,7 @@ import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
-import { returnFreedMemory } from "./common/freed-memory.ts";
+import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
 import {
   amount,
   CommonShape,
@@ -187,6 +187,7 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);

@@ -13,7 +13,7 @@
  * Source: https://prometheus.io/docs/instrumenting/exposition_formats/
  */
 import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
-import { Slices } from "../shared/slices.ts";
+import { slice } from "../shared/slices.ts";
 import type {
   Counts,
   DeviceStatus,
@@ -283,7 +283,6 @@ export async function metricsText(
     collectDefaultMetrics({ register: processMetrics });
   }
   const page = new Page();
-  const slices = new Slices();
   const { segment, nics, left } = status;
   const version = status.agent.replace(/^[^/]*\//, "");
   const build = { version, wire: String(PROTOCOL_VERSION), node: status.node };
@@ -295,27 +294,27 @@ export async function metricsText(
       const labels = { segment: segment.name, port: port.name, direction };
       page.add(labels, { ...port[direction], lost: port.lost[direction] }, PORT);
     }
-    await slices.turn();
+    await slice();
   }
   for (const nic of nics) {
     addNic(page, nic);
-    await slices.turn();
+    await slice();
   }
   for (const nic of left.nics) {
     page.set("nic_up", UP_HELP, { nic: nic.name }, 0);
     addTotals(page, nic, nic.resets);
-    await slices.turn();
+    await slice();
   }
   page.add({}, status, DEVICE);
   const texts: string[] = [];
   for (const family of page.families()) {
     texts.push(family);
-    await slices.turn();
+    await slice();
   }
   for (const registry of [roundTrips?.registry ?? [], processMetrics].flat()) {
     for (const { name } of registry.getMetricsAsArray()) {
       texts.push(`${await registry.getSingleMetricAsString(name)}\n`);
-      await slices.turn();
+      await slice();
     }
   }
   return { type: Registry.PROMETHEUS_CONTENT_TYPE, text: texts.join("\n") };

@@ -7,7 +7,7 @@ import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import { MemoryAccount, MemoryBudget } from "../shared/memory-budget.ts";
 import { dataPathStatus } from "../shared/reactor/index.ts";
-import { Slices } from "../shared/slices.ts";
+import { slice } from "../shared/slices.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
@@ -149,9 +149,8 @@ export class DeviceServer implements ConnectionOwner {
   async snapshotInSlices(): Promise<DeviceStatus> {
     const nics: NicStatus[] = [];
     const status = this.#statusWith(nics);
-    const slices = new Slices();
     for (const connection of this.#nics.all) {
-      await slices.turn();
+      await slice();
       const nic = connection.snapshot();
       if (nic !== undefined) nics.push(nic);
     }

@@ -1,15 +1,54 @@
-/** Long work in slices, so that the rest of the process has its turn in between. */
+/**
+ * Long work in slices, so that the rest of the process has its turn in between. All long work of the
+ * process shares one slice of each turn of the event loop. So the work of many requests keeps the
+ * data path waiting no longer than the work of one.
+ *
+ *   slice of a turn:  work ─► its next ticks and promises ─► the next work that waits ─► ...
+ */
 
-/** Longest time (ms) of work before other events of the process have their turn. */
+/** Time (ms) after which a slice begins no further work. */
 const SLICE_MS = 5;
 
-export class Slices {
-  #since = performance.now();
+// The functions of this moment: a test may replace the global ones by a clock of its own.
+const { setImmediate, queueMicrotask } = globalThis;
+const { nextTick } = process;
 
-  /** Resolves at once, or after a turn of the event loop if a slice has passed since the last one. */
-  async turn(): Promise<void> {
-    if (performance.now() - this.#since < SLICE_MS) return;
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#since = performance.now();
+/** Work that waits for a slice, in order. Each caller waits for one thing at a time. */
+const waiting: (() => void)[] = [];
+/** Time (ms) at which the slice of this turn began. Undefined in a turn without long work. */
+let began: number | undefined;
+
+/** Runs `work` now, or in a later turn when this one's slice is used. */
+export function inSlice(work: () => void): void {
+  if (hasTime()) work();
+  else waiting.push(work);
+}
+
+/** Returns a promise of the next slice, or undefined when this one still has time. */
+export function slice(): Promise<void> | undefined {
+  return hasTime() ? undefined : new Promise((resolve) => void waiting.push(resolve));
+}
+
+/** Opens the slice of this turn if it is the first call. Returns true while the slice has time. */
+function isOpen(): boolean {
+  if (began === undefined) {
+    began = performance.now();
+    setImmediate(nextSlice);
   }
+  return performance.now() - began < SLICE_MS;
+}
+
+const hasTime = (): boolean => isOpen() && waiting.length === 0;
+
+function nextSlice(): void {
+  began = undefined;
+  next();
+}
+
+/** Runs the work that waits, piece by piece, while the slice has time. */
+function next(): void {
+  if (waiting.length === 0 || !isOpen()) return;
+  waiting.shift()!();
+  // The work's next ticks and promises come first.
+  nextTick(() => queueMicrotask(next));
 }

@@ -17,6 +17,7 @@ import type { Logger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
+import { slice } from "../../shared/slices.ts";
 import { DropReason, type Port } from "../switch/port.ts";
 import type { Switch } from "../switch/switch.ts";
 import type { PortTap } from "../switch/tap.ts";
@@ -80,7 +81,8 @@ export class CaptureHub {
   }
 
   /**
-   * Starts a capture. It begins with the state of the rings that it records. Throws CaptureRefusal:
+   * Starts a capture. The record of each ring begins with its state. With many rings, those at the
+   * end of the list are recorded a few turns of the event loop later. Throws CaptureRefusal:
    * 503 when too many captures run, 404 when a source does not exist.
    */
   start(output: CaptureOutput, request: CaptureRequest): Recorder {
@@ -91,15 +93,25 @@ export class CaptureHub {
     this.#begun++;
     if (capture.wantsSwitch) capture.addSwitch(this.#options.segmentName);
     this.#watchPorts();
-    for (const link of this.#links.values()) {
-      if (capture.wantsRing(link.name)) capture.tapRing(link, true);
-    }
+    void this.#tapLinks(capture);
     void capture.recorder.done.then(({ reason, packets, bytes }) => {
       this.#remove(capture);
       log.info({ capture: output.name, packets, bytes }, `a capture ended: ${reason}`);
     });
     log.info({ capture: output.name }, `a capture of ${request.sources.join(", ")} began`);
     return capture.recorder;
+  }
+
+  /** Records the links that are there, each from its present state on. */
+  async #tapLinks(capture: Capture): Promise<void> {
+    for (const link of [...this.#links.values()]) {
+      if (!capture.wantsRing(link.name)) continue;
+      // Without a wait, the first links are recorded before `start` returns.
+      const later = slice();
+      if (later !== undefined) await later;
+      if (!this.#captures.has(capture)) return;
+      if (this.#links.get(link.name) === link) capture.tapRing(link, true);
+    }
   }
 
   /** Throws CaptureRefusal as `start` does. Call it before the answer of the request begins. */

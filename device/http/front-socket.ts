@@ -11,6 +11,7 @@
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { inSlice } from "../../shared/slices.ts";
 import type { Occupant } from "./places.ts";
 
 /** Stages of a connection, in the order of its life. */
@@ -194,8 +195,20 @@ export class FrontSocket extends Duplex implements Occupant {
       while (from < bytes.length && (bytes[from] === CR || bytes[from] === LF)) from++;
       if (from === bytes.length) return;
       this.#begun = true;
-      this.#owner.begun(this);
+      // Hundreds of clients may send their requests in the same turn.
+      this.#raw.pause();
+      inSlice(() => {
+        if (this.#gone || this.#headDone) return;
+        this.#raw.resume();
+        this.#owner.begun(this);
+        this.#readHead(bytes, from);
+      });
+      return;
     }
+    this.#readHead(bytes, from);
+  };
+
+  #readHead(bytes: Buffer, from: number): void {
     const end = this.#headEnd(bytes, from);
     if (end < 0) {
       this.push(from === 0 ? bytes : bytes.subarray(from));
@@ -210,7 +223,7 @@ export class FrontSocket extends Duplex implements Occupant {
     setImmediate(() => {
       if (!this.#gone) this.#owner.headEnded(this);
     });
-  };
+  }
 
   readonly #onEnd = (): void => {
     // A client that half-closes still waits for a short answer. A stream ends here.

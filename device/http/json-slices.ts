@@ -1,11 +1,10 @@
-import { Slices } from "../../shared/slices.ts";
+import { slice } from "../../shared/slices.ts";
 
 /**
  * As JSON.stringify, for an object whose arrays are long: other events of the process have their turn
  * between the items of its arrays.
  */
 export async function jsonInSlices(value: object): Promise<string> {
-  const slices = new Slices();
   const members: string[] = [];
   for (const [name, member] of Object.entries(value) as [string, unknown][]) {
     let text: string | undefined;
@@ -13,12 +12,12 @@ export async function jsonInSlices(value: object): Promise<string> {
       const items: string[] = [];
       for (const item of member) {
         items.push(JSON.stringify(item) ?? "null");
-        await slices.turn();
+        await slice();
       }
       text = `[${items.join(",")}]`;
     } else {
       text = JSON.stringify(member);
-      await slices.turn();
+      await slice();
     }
     if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`);
   }

@@ -9,7 +9,7 @@ import { Capability } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, RX_CDESC_SIZE, rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { advance, slotOf } from "../../shared/ring/index16.ts";
-import { Slices } from "../../shared/slices.ts";
+import { slice } from "../../shared/slices.ts";
 import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
 import { Ifcap } from "../net/ifnet.ts";
@@ -295,14 +295,13 @@ export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number 
  * Rejects with Abandoned.
  */
 export async function refillAllRxBufs(adapter: Adapter, com: Com): Promise<void> {
-  const slices = new Slices();
   for (const { rx } of adapter.queues) {
     const inNetmap = adapter.netmap?.hasRxRing(rx.qid) === true;
     const wanted = inNetmap ? rxRoom(adapter, rx) : rx.size - 1;
     let got = 0;
     for (let more = wanted; more > 0 && got < wanted; got += more) {
       more = refillRxBufs(adapter, rx, Math.min(FILL_SLICE, wanted - got));
-      await slices.turn();
+      await slice();
       com.check();
     }
     if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");

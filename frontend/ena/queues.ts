@@ -5,7 +5,7 @@
  */
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { type QueueId, queueId } from "../../shared/net/frame.ts";
-import { Slices } from "../../shared/slices.ts";
+import { slice } from "../../shared/slices.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
 import { LroQueue } from "../net/lro.ts";
@@ -133,7 +133,6 @@ async function setupRings(
   if (adapter.queues.length > 0) throw new Error("ena: rings are set up already");
   if (txMaps === undefined || rxTag === undefined) throw new Error("ena: rings before tags");
   setupPool(adapter, rxSize);
-  const slices = new Slices();
   for (let i = 0; i < adapter.numQueues; i++) {
     const qid = queueId(i);
     adapter.txStats[qid] ??= new TxStats();
@@ -167,7 +166,7 @@ async function setupRings(
       for (const step of undo.reverse()) step();
       throw error;
     }
-    await slices.turn();
+    await slice();
     com.check();
   }
   const { netmap } = adapter;

@@ -77,6 +77,10 @@ export const bind = declare<[fd: number, address: Uint8Array, bytes: number]>(
 export const setns = declare<[fd: number, kind: number]>("int setns(int fd, int kind)");
 /** Returns freed memory of the C library to the system. Undefined where it is not glibc. */
 export const trimHeap = declareIfThere<[keepBytes: number]>("int malloc_trim(size_t keep)");
+/** Sets an option of the C library's allocator. Undefined where it is not glibc. */
+export const mallopt = declareIfThere<[option: number, value: number]>(
+  "int mallopt(int option, int value)",
+);
 type Bytes = Uint8Array | Uint32Array;
 const memcpy = declare<[to: Bytes, from: Bytes, bytes: number]>(
   "uintptr_t memcpy(void *to, void *from, size_t bytes)",
@@ -142,3 +146,5 @@ export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 // linux: include/uapi/linux/sched.h
 export const CLONE_NEWNET = 0x4000_0000;
+// glibc: malloc/malloc.h
+export const M_MMAP_THRESHOLD = -3;

@@ -31,7 +31,7 @@ const CLOSE_MS = 5000;
 const LAST_BYTES = 256 * 1024;
 const LAST_MS = 1000;
 /** Time (ms) in which one connection may process input before others have their turn. */
-const READ_MS = 2;
+const READ_MS = 1;
 /** Bytes of input that are processed whatever the time. Most turns have less, and read no clock. */
 const SHORT_BYTES = 4096;
 /** Most answers to pings that may wait for a peer that does not read. */

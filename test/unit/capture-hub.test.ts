@@ -1,5 +1,5 @@
 /** The captures of a device: captured packets, their ids, and ports that come and go meanwhile. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import type { RingSource } from "../../device/capture/capture.ts";
 import { CaptureHub, type CaptureRefusal, MAX_CAPTURES } from "../../device/capture/hub.ts";
@@ -375,6 +375,59 @@ describe("rings", () => {
     expect(new Tracer().state(state!.bytes)).toEqual([
       "state WINDOW 2 records: address=0x10000 length=4096; address=0x10000 length=8192",
     ]);
+  });
+
+  it("of many links begin in slices, without links that left meanwhile", async () => {
+    const stage = new Stage();
+    let clock = performance.now();
+    const spy = vi.spyOn(performance, "now").mockImplementation(() => clock);
+    onTestFinished(() => spy.mockRestore());
+    // The slice of the present turn may have begun by real time.
+    await turn();
+    const links = Array.from({ length: 12 }, (_, i) => new TestLink(`a${i}`));
+    for (const link of links) {
+      link.windows = [new Uint8Array(8)];
+      const tell = link.tellState.bind(link);
+      link.tellState = (state) => {
+        clock += 2;
+        tell(state);
+      };
+      stage.hub.linkJoined(link);
+    }
+    const output = new MemoryOutput();
+    const recorder = stage.hub.start(output, RING);
+    const tapped = () => links.filter(({ taps }) => taps.size > 0).length;
+    expect(tapped()).toBe(3);
+    stage.hub.linkLeft(links[10]!);
+    const again = new TestLink("a11");
+    stage.hub.linkLeft(links[11]!);
+    stage.hub.linkJoined(again);
+    for (let i = 0; i < 100 && tapped() < 10; i++) await turn();
+    await turn();
+    expect([tapped(), links[10]!.taps.size, links[11]!.taps.size, again.taps.size]).toEqual([
+      10, 0, 0, 1,
+    ]);
+    await recorder.stop("test");
+    expect(read(output).packets).toHaveLength(10);
+  });
+
+  it("that end while links are still being added leave no tap", async () => {
+    const stage = new Stage();
+    let clock = performance.now();
+    const spy = vi.spyOn(performance, "now").mockImplementation(() => clock);
+    onTestFinished(() => spy.mockRestore());
+    await turn();
+    const links = Array.from({ length: 6 }, (_, i) => new TestLink(`a${i}`));
+    for (const link of links) {
+      link.tellState = () => {
+        clock += 5;
+      };
+      stage.hub.linkJoined(link);
+    }
+    const recorder = stage.hub.start(new MemoryOutput(), RING);
+    await recorder.stop("test");
+    for (let i = 0; i < 12; i++) await turn();
+    expect(links.filter(({ taps }) => taps.size > 0)).toEqual([]);
   });
 
   it("end with the capture, and not with another's", async () => {

@@ -177,3 +177,46 @@ it("attack-S16 an answer that has left is read in time, although its client does
   expect(said()).toMatch(/well\n$/);
   expect(refused()).toEqual({});
 });
+
+it("the requests of many clients in one turn share a slice of it", async () => {
+  /** Turns of the event loop in which the pages ran. */
+  const at: number[] = [];
+  let turn = 0;
+  let counts = true;
+  const count = (): void => {
+    turn++;
+    if (counts) setImmediate(count);
+  };
+  page = (_asked, _request, response) => {
+    at.push(turn);
+    ahead += 6;
+    reply(response, 200, "text/plain", "well\n");
+  };
+  const clients = await Promise.all(Array.from({ length: 16 }, () => client("")));
+  await eventually("all", () => (holds().requests === 16 ? true : undefined));
+  setImmediate(count);
+  const ends = clients.map(({ socket }) => once(socket, "end"));
+  for (const { socket } of clients) socket.write(REQUEST);
+  await Promise.all(ends);
+  counts = false;
+  expect(new Set(at).size).toBe(16);
+  for (const { said } of clients) expect(said()).toMatch(/^HTTP\/1.1 200 .*well\n$/s);
+});
+
+it("a client whose request waits for a slice may leave, or be too slow", async () => {
+  const pages: string[] = [];
+  page = ({ path }, _request, response) => {
+    pages.push(path);
+    ahead += 6;
+    reply(response, 200, "text/plain", "well\n");
+  };
+  const [one, leaves, stays] = await Promise.all([client(""), client(""), client("")]);
+  await eventually("all", () => (holds().requests === 3 ? true : undefined));
+  const ended = once(stays.socket, "end");
+  for (const { socket } of [one, leaves, stays]) socket.write(REQUEST);
+  leaves.socket.resetAndDestroy();
+  await ended;
+  await eventually("the end", empty);
+  expect(pages.length).toBeLessThanOrEqual(3);
+  expect(stays.said()).toMatch(/^HTTP\/1.1 200 .*well\n$/s);
+});
