@@ -29,13 +29,12 @@ export function slice(): Promise<void> | undefined {
   return hasTime() ? undefined : new Promise((resolve) => void waiting.push(resolve));
 }
 
-/** Opens the slice of this turn if it is the first call. Returns true while the slice has time. */
+/** Returns true for the first work of a turn, and then while the slice has time. */
 function isOpen(): boolean {
-  if (began === undefined) {
-    began = performance.now();
-    setImmediate(nextSlice);
-  }
-  return performance.now() - began < SLICE_MS;
+  if (began !== undefined) return performance.now() - began < SLICE_MS;
+  began = performance.now();
+  setImmediate(nextSlice);
+  return true;
 }
 
 const hasTime = (): boolean => isOpen() && waiting.length === 0;

@@ -300,9 +300,9 @@ export async function refillAllRxBufs(adapter: Adapter, com: Com): Promise<void>
     const wanted = inNetmap ? rxRoom(adapter, rx) : rx.size - 1;
     let got = 0;
     for (let more = wanted; more > 0 && got < wanted; got += more) {
-      more = refillRxBufs(adapter, rx, Math.min(FILL_SLICE, wanted - got));
       await slice();
       com.check();
+      more = refillRxBufs(adapter, rx, Math.min(FILL_SLICE, wanted - got));
     }
     if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");
   }

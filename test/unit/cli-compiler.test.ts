@@ -12,6 +12,6 @@ test("this Node knows the options of V8 that the command sets", () => {
   tuneV8();
   const known = execFileSync(process.execPath, ["--v8-options"], { encoding: "utf8" });
   const names = set.mock.calls.map(([flag]) => /^--(?:no-)?([a-z-]+)(?:=\d+)?$/.exec(flag)?.[1]);
-  expect(names).toHaveLength(4);
+  expect(names).toHaveLength(5);
   for (const name of names) expect(known).toContain(`  --${name} `);
 });

@@ -84,3 +84,16 @@ it("the ticks and promises of a piece of work come before the next one", async (
   expect(done.slice(0, 4)).toEqual(["first", "a", "tick of a", "promise of a"]);
   expect(done.slice(4).toSorted()).toEqual(["b", "promise of b", "tick of b"]);
 });
+
+it("each turn has a piece of work, however long the process stood still before it", async () => {
+  const done: string[] = [];
+  const spy = vi.spyOn(performance, "now").mockImplementation(() => (clock += 100));
+  for (const name of "abc") inSlice(() => void done.push(name));
+  expect(done).toEqual(["a"]);
+  await turns(
+    () => 0,
+    () => done.length === 3,
+  );
+  expect(done).toEqual(["a", "b", "c"]);
+  spy.mockRestore();
+});
