@@ -1,11 +1,11 @@
 /**
  * One epoll set for the descriptors of the data path, and the turns in which their handlers run.
  *
- *   turn:  wait ──► handlers that asked to run again ──► handlers of the ready descriptors ──► `soon`
+ *   turn:  wait ──► handlers of ready descriptors ──► `soon` ──► handlers with more to do ──► `soon`
  *
- * A turn ends after TURN_MS, and the rest has the next one. After such a turn the handlers run in the
- * order of the time that they have used: a descriptor with little work does not wait for those that
- * always have more, however many they are.
+ * The handlers of ready descriptors all run. Of those that have more to do, a turn runs one, and others
+ * until TURN_MS have passed. So a descriptor with little work does not wait for those that always have
+ * more, however many they are.
  *
  * A `Waiter` decides when a turn runs, and where the thread waits: inside the turn (EmbeddedWaiter),
  * or in a helper thread (HelperWaiter).
@@ -18,25 +18,19 @@ const { setImmediate } = globalThis;
 
 /** Most descriptors of one turn. Others that are ready have the next turn. */
 const MAX_EVENTS = 256;
-/** Time (ms) after which a turn begins no further handler. */
+/** Time (ms) after which a turn runs no further handler that has more to do. */
 const TURN_MS = 1;
-/** Time (ms) in which the time that a handler has used counts for 1/e. */
-const MEMORY_MS = 100;
 /**
  * Words of struct epoll_event: events u32, data u64. On x86-64 it is packed (linux: eventpoll.h).
- * The data are the descriptor.
+ * The data are the descriptor and the serial number of its watch.
  */
 const DATA_AT = process.arch === "x64" ? 1 : 2;
 const EVENT_WORDS = DATA_AT + 2;
 
-/** The data of an event that belongs to no watch. */
-const FOREIGN = 0xffff_ffff;
-
-/** Returns a struct epoll_event that belongs to no watch. */
+/** Returns a struct epoll_event without data: no watch has its serial number. */
 export function newEvent(events: number): Uint32Array {
   const event = new Uint32Array(EVENT_WORDS);
   event[0] = events;
-  event[DATA_AT] = FOREIGN;
   return event;
 }
 
@@ -44,7 +38,7 @@ export function newEvent(events: number): Uint32Array {
 export interface Watch {
   /** Changes the events that are waited for (sys.EPOLLIN, sys.EPOLLOUT). */
   want(events: number): void;
-  /** Calls the handler again in the next turn, with 0 events, and without a wait before it. */
+  /** Calls the handler again in a later turn, in order, with 0 events, and without a wait before it. */
   again(): void;
   /** Ends the watch. The handler is not called any more. The descriptor stays open. */
   close(): void;
@@ -69,49 +63,19 @@ export interface Waiter {
 class WatchedFd implements Watch {
   readonly #reactor: Reactor;
   readonly fd: number;
+  /** Tells this watch from an earlier one of the same descriptor. */
+  readonly serial: number;
   readonly onReady: OnReady;
   #events: number;
-  /** True while the watch is in the list `due` of its reactor. */
   isDue = false;
-  /** True while the watch is in the list of those whose handler is to run. */
-  isReady = false;
-  /** The calls that this handler is to have: without events, and with these. */
-  callsAgain = false;
-  calledFor = 0;
-  /** Time (ms) that the handler has used, at the time `#usedAt`. It fades with MEMORY_MS. */
-  #used: number;
-  #usedAt: number;
   closed = false;
 
-  constructor(reactor: Reactor, fd: number, events: number, onReady: OnReady, used: number) {
+  constructor(reactor: Reactor, fd: number, serial: number, events: number, onReady: OnReady) {
     this.#reactor = reactor;
     this.fd = fd;
+    this.serial = serial;
     this.#events = events;
     this.onReady = onReady;
-    this.#used = used;
-    this.#usedAt = performance.now();
-  }
-
-  usedMs(now: number): number {
-    return this.#used * Math.exp((this.#usedAt - now) / MEMORY_MS);
-  }
-
-  /** Counts `ms` that the handler has used up to `now`. */
-  charge(ms: number, now: number): void {
-    this.#used = this.usedMs(now) + ms;
-    this.#usedAt = now;
-  }
-
-  /** Calls the handler for all that has happened. */
-  call(): void {
-    const events = this.calledFor;
-    this.isReady = false;
-    this.calledFor = 0;
-    if (this.callsAgain) {
-      this.callsAgain = false;
-      if (!this.closed) this.onReady(0);
-    }
-    if (events !== 0 && !this.closed) this.onReady(events);
   }
 
   want(events: number): void {
@@ -134,8 +98,8 @@ class WatchedFd implements Watch {
 }
 
 export class Reactor {
-  /** Watches whose handlers run in the next turn. For WatchedFd. */
-  due: WatchedFd[] = [];
+  /** Watches whose handlers have more to do, in order. For WatchedFd. */
+  readonly due: WatchedFd[] = [];
   readonly times = new TurnTimes();
   /** Number of the present turn. */
   turn = 0;
@@ -144,12 +108,7 @@ export class Reactor {
   readonly #watches = new Map<number, WatchedFd>();
   readonly #events = new Uint32Array(MAX_EVENTS * EVENT_WORDS);
   readonly #address = sys.addressOf(this.#events);
-  /** Watches whose handlers are to run. Those that the last turn did not reach come first. */
-  readonly #ready: WatchedFd[] = [];
-  /** True when the last turn has used its time. */
-  #isCrowded = false;
-  /** Most time (ms) that a handler had used when the last crowded turn began. */
-  #most = 0;
+  #serial = 0;
   #soon: (() => void)[] = [];
   #spareSoon: (() => void)[] = [];
   readonly #run: RunTurn = (ms) => this.#runTurn(ms);
@@ -162,18 +121,17 @@ export class Reactor {
 
   /** Watches `fd`, level-triggered. Errors and hang-ups are always reported. */
   watch(fd: number, events: number, onReady: OnReady): Watch {
-    // A new watch begins behind the others. Otherwise a peer could have all turns with new connections.
-    const used = this.#isCrowded ? this.#most : 0;
-    const watch = new WatchedFd(this, fd, events, onReady, used);
+    const watch = new WatchedFd(this, fd, ++this.#serial, events, onReady);
     this.control(sys.EPOLL_CTL_ADD, watch, events);
     this.#watches.set(fd, watch);
     if (this.#watches.size === 1) this.#waiter.start(this.#run);
     return watch;
   }
 
-  control(op: number, { fd }: { fd: number }, events: number): void {
+  control(op: number, { fd, serial }: { fd: number; serial: number }, events: number): void {
     const event = newEvent(events);
     event[DATA_AT] = fd;
+    event[DATA_AT + 1] = serial;
     if (sys.epollCtl(this.#epoll, op, fd, event) !== 0) {
       throw new Error(`epoll_ctl(${op}) of descriptor ${fd}: errno ${sys.errno()}`);
     }
@@ -189,7 +147,7 @@ export class Reactor {
 
   /** True while a handler or a callback waits for the next turn. */
   get isDue(): boolean {
-    return this.due.length > 0 || this.#ready.length > 0 || this.#soon.length > 0;
+    return this.due.length > 0 || this.#soon.length > 0;
   }
 
   /** True while something is watched. */
@@ -199,7 +157,7 @@ export class Reactor {
 
   /**
    * Calls `run` behind the handlers of this turn. A callback of `soon` that calls `soon` has its
-   * callback in the next turn. For a reactor that is active.
+   * callback later, mostly in the next turn. For a reactor that is active.
    */
   soon(run: () => void): void {
     this.#soon.push(run);
@@ -213,16 +171,23 @@ export class Reactor {
     const began = performance.now();
     this.times.began(began);
     try {
-      if (n < 2 && this.due.length === 0 && this.#ready.length === 0) {
-        // Most turns have one event. They need no order, and no clock.
-        const watch = n === 1 ? this.#watchOf(0) : undefined;
-        isForeign = n === 1 && watch === undefined;
-        watch?.onReady(this.#events[0]!);
-        // A handler that has more work has used its time.
-        this.#isCrowded = this.due.length > 0;
-        if (this.#isCrowded) watch?.charge(TURN_MS, began);
-      } else isForeign = this.#runMany(n, began);
+      // Those that ask for more in this turn stand behind those of earlier turns.
+      const due = this.due.length;
+      for (let i = 0; i < n; i++) {
+        const at = i * EVENT_WORDS;
+        const watch = this.#watches.get(this.#events[at + DATA_AT]!);
+        if (watch !== undefined && watch.serial === this.#events[at + DATA_AT + 1]) {
+          watch.onReady(this.#events[at]!);
+        } else {
+          // An earlier handler of this turn may have ended the watch.
+          isForeign = true;
+        }
+      }
       if (this.#soon.length > 0) this.#runSoon();
+      if (due > 0) {
+        this.#runDue(due, began);
+        if (this.#soon.length > 0) this.#runSoon();
+      }
     } finally {
       if (this.#watches.size > 0) this.#waiter.turned(this.isDue);
       else this.times.rest();
@@ -230,66 +195,18 @@ export class Reactor {
     return isForeign;
   }
 
-  #watchOf(i: number): WatchedFd | undefined {
-    return this.#watches.get(this.#events[i * EVENT_WORDS + DATA_AT]!);
-  }
-
-  /** Runs a turn with several handlers. Returns true when an event belonged to no watch. */
-  #runMany(n: number, began: number): boolean {
-    let isForeign = false;
-    for (const watch of this.due) {
-      watch.isDue = false;
-      watch.callsAgain = true;
-      this.#add(watch);
-    }
-    this.due.length = 0;
-    for (let i = 0; i < n; i++) {
-      const watch = this.#watchOf(i);
-      if (watch === undefined) isForeign = true;
-      else {
-        watch.calledFor |= this.#events[i * EVENT_WORDS]!;
-        this.#add(watch);
-      }
-    }
-    this.#runReady(began);
-    return isForeign;
-  }
-
-  #add(watch: WatchedFd): void {
-    if (watch.isReady) return;
-    watch.isReady = true;
-    this.#ready.push(watch);
-  }
-
-  /** Calls handlers until the turn's time is used. */
-  #runReady(began: number): void {
-    const ready = this.#ready;
-    // The index of the first handler that has used about as much as the others, or more.
-    let heavy = -1;
-    if (this.#isCrowded && ready.length > 1) {
-      ready.sort((a, b) => a.usedMs(began) - b.usedMs(began));
-      const used = ready.map((watch) => watch.usedMs(began));
-      const mean = used.reduce((sum, ms) => sum + ms) / used.length;
-      this.#most = used.at(-1)!;
-      heavy = used.findIndex((ms) => ms > mean / 2);
-    }
-    let now = began;
+  /** Runs the first of `most` handlers that have more to do, and others while the turn has time. */
+  #runDue(most: number, began: number): void {
     let called = 0;
     try {
-      while (called < ready.length && now - began < TURN_MS) {
-        // What the light ones have to send does not wait for the heavy ones.
-        if (called === heavy && this.#soon.length > 0) this.#runSoon();
-        const watch = ready[called++]!;
-        watch.call();
-        const ended = performance.now();
-        watch.charge(ended - now, ended);
-        now = ended;
-      }
+      do {
+        const watch = this.due[called++]!;
+        watch.isDue = false;
+        if (!watch.closed) watch.onReady(0);
+      } while (called < most && performance.now() - began < TURN_MS);
     } finally {
-      if (called === ready.length) ready.length = 0;
-      else ready.splice(0, called);
+      this.due.splice(0, called);
     }
-    this.#isCrowded = now - began >= TURN_MS;
   }
 
   #runSoon(): void {
