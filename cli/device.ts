@@ -18,6 +18,7 @@ import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
+import { Lock } from "./common/lock.ts";
 import {
   amount,
   CommonShape,
@@ -28,7 +29,7 @@ import {
   whole,
   word,
 } from "./common/options.ts";
-import { stdinEnd } from "./common/signals.ts";
+import { stdinEnd, WITHOUT_HANGUP } from "./common/signals.ts";
 import { tapFailure } from "./common/tap.ts";
 import { AGENT } from "./common/version.ts";
 import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
@@ -45,6 +46,10 @@ const Shape = z.object({
   ...CommonShape,
   listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
+  cert: z.string().min(1).optional(),
+  key: z.string().min(1).optional(),
+  ca: z.string().min(1).optional(),
+  tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplink()).default([]),
   segment: word.default("lan0"),
@@ -101,7 +106,14 @@ export function deviceCommand(): Command {
   const command = new Command("device")
     .description("A device: one switch, and on it an ENA function or a Xen vif for each frontend.")
     .option("--listen <host:port>", `address and port where frontends connect (${DEFAULT_DEVICE})`)
-    .option("--insecure", "allow --listen with an address that other hosts can reach")
+    .option("--cert <file>", "speak TLS, with the certificate in this PEM file")
+    .option("--key <file>", "PEM file of the key of --cert")
+    .option("--ca <file>", "let in clients with a certificate of this issuer, a PEM file")
+    .option("--tokens <file>", "let in the clients of this file, which ringwire token writes")
+    .option(
+      "--insecure",
+      "allow --listen with an address that other hosts can reach, without tokens or certificates",
+    )
     .option(
       "--allow-host <name...>",
       "also serve the HTTP pages to browsers that use this host name; may be repeated",
@@ -147,18 +159,23 @@ export function deviceCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire device                                     for this machine
   ringwire device --uplink tap:lab0                   with the kernel
-  ringwire device --listen 0.0.0.0:7700 --insecure    for other hosts too
+  ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens lab.json
+      for other hosts, with TLS, for clients with a token
+  ringwire device --listen 0.0.0.0:7700 --insecure    for everybody who reaches this port
 `;
 
 async function runDevice(options: Options): Promise<void> {
-  const { output, log, stop } = begin(options);
-  const host = await bindAddress(options.listen, options.insecure, log);
+  const lock = new Lock(options);
+  // With files to read again, SIGHUP asks for that, as of other servers.
+  const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);
+  const host = await bindAddress(options, lock, log);
   const { openDevice } = await import("../device/index.ts");
   let device: Device | undefined;
   let capture: CaptureFiles | undefined;
   try {
     device = await openDevice({
       listen: { host, port: options.listen.port },
+      ...(await lock.read()),
       segments: {
         name: options.segment,
         id: options.segmentId,
@@ -183,6 +200,7 @@ async function runDevice(options: Options): Promise<void> {
       throw openFailure(error, options.listen);
     });
     const { url, port } = device;
+    lock.follow(device, log);
     for (const event of ["joined", "left", "uplink-lost"] as const) {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
@@ -192,6 +210,7 @@ async function runDevice(options: Options): Promise<void> {
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
+    lock.close();
     const last = device?.status();
     // The capture ends when the last NIC has left. A pipe that nobody reads does not delay the end.
     const closed = device?.close();
@@ -224,7 +243,11 @@ type Place = Options["listen"];
 const placeOf = ({ host, port }: Place): string => `${bracketed(host)}:${port}`;
 
 /** Returns the address to bind. Resolves names first, so that the check sees the bound address. */
-async function bindAddress(listen: Place, insecure: boolean, log: Logger): Promise<string> {
+async function bindAddress(
+  { listen, insecure }: Options,
+  lock: Lock,
+  log: Logger,
+): Promise<string> {
   let address: string;
   try {
     address = await addressOf(listen.host);
@@ -234,9 +257,18 @@ async function bindAddress(listen: Place, insecure: boolean, log: Logger): Promi
     );
   }
   if (isLoopback(address)) return address;
+  if (lock.isLocked) {
+    if (!lock.isTls) {
+      log.warn(
+        { address },
+        "without --cert and --key, tokens and frames cross the network in clear",
+      );
+    }
+    return address;
+  }
   if (!insecure) {
     throw new Failure(
-      `--listen ${placeOf(listen)} can be reached from other hosts, and there is no authentication: add --insecure if the network is yours alone`,
+      `--listen ${placeOf(listen)} can be reached from other hosts, and everybody may ask this device: add --tokens or --ca, or --insecure if the network is yours alone`,
       ExitCode.USAGE,
     );
   }

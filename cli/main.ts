@@ -21,6 +21,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   capture: async () => (await import("./capture/capture.ts")).captureCommand(),
   wireshark: async () => (await import("./wireshark/wireshark.ts")).wiresharkCommand(),
   migrate: async () => (await import("./migrate.ts")).migrateCommand(),
+  cert: async () => (await import("./cert/cert.ts")).certCommand(),
+  token: async () => (await import("./token/token.ts")).tokenCommand(),
   completion: async () => (await import("./help/completion.ts")).completionCommand(),
   exchange: async () => (await import("./demo/exchange.ts")).exchangeCommand(),
 };

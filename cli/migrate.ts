@@ -18,6 +18,7 @@ import {
   completed,
   logOptions,
   nicName,
+  type Reach,
   target,
   whole,
 } from "./common/options.ts";
@@ -67,13 +68,16 @@ const EXAMPLES = `Examples:
 `;
 
 async function runMigrate(nic: string, options: Options): Promise<void> {
-  const { connect, to, wait } = options;
+  const { to, wait } = options;
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const tell = (words: string, outcome: Outcome): void => {
     output.event(words, { event: "moved", nic, to, ...outcome });
   };
-  const [before, there] = await Promise.all([look(connect, nic), look(to, nic)]);
+  const [before, there] = await Promise.all([
+    look(options, nic),
+    look({ ...options, connect: to }, nic),
+  ]);
   // If the NIC is not here, the request below is refused by the device.
   if (before.nic !== undefined) {
     if (there.connection !== undefined && there.connection === before.connection) {
@@ -95,7 +99,7 @@ async function runMigrate(nic: string, options: Options): Promise<void> {
       log.warn({}, `${there.problem}: whether ${nic} arrives may not be seen from here`);
     }
   }
-  const { status, value } = await postPage(connect, "/migrate", { nic, to }, MOVE_MS);
+  const { status, value } = await postPage(options, "/migrate", { nic, to }, MOVE_MS);
   if (status !== 200) throw new Failure(reasonOf(value));
   if (wait === 0) {
     tell(`${nic} left for ${to}`, { outcome: "left" });
@@ -144,7 +148,7 @@ interface Sight {
 const NOWHERE: Sight = { segment: "", id: "" };
 
 /** Reads the state of NIC `name` from a device's page. Never rejects. */
-async function look(device: string, name: string): Promise<Sight> {
+async function look(device: Reach, name: string): Promise<Sight> {
   let page: DeviceStatus;
   try {
     page = await askStatus(device, ANSWER_MS);
@@ -162,14 +166,12 @@ async function look(device: string, name: string): Promise<Sight> {
  * Polls both devices until the NIC works on one of them, or the time is over. `before` is the state
  * of the NIC before the move.
  */
-async function whereabouts(
-  nic: string,
-  before: Sight,
-  { connect, to, wait }: Options,
-): Promise<Outcome> {
+async function whereabouts(nic: string, before: Sight, options: Options): Promise<Outcome> {
+  const { connect, to, wait } = options;
+  const other = { ...options, connect: to };
   const end = performance.now() + wait * 1000;
   for (;;) {
-    const [there, here] = await Promise.all([look(to, nic), look(connect, nic)]);
+    const [there, here] = await Promise.all([look(other, nic), look(options, nic)]);
     const { segment } = there;
     const came = there.connection === before.connection ? undefined : there.nic;
     const state = came === undefined ? "" : nicState(came);

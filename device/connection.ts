@@ -20,6 +20,7 @@ import {
   WireError,
 } from "../shared/wire/protocol.ts";
 import { Space } from "../shared/wire/records.ts";
+import type { Identity } from "./access/gate.ts";
 import { Refusal } from "./admission.ts";
 import type { RingSource } from "./capture/capture.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
@@ -59,12 +60,22 @@ const SUSPEND_MS = 5_000;
 /** Time (ms) for a NIC to suspend and leave. */
 export const MOVE_MS = 15_000;
 
+/** The other end of a connection. */
+export interface Origin {
+  /** HOST:PORT. */
+  readonly name: string;
+  readonly identity: Identity;
+  /** IP address of the device's end. */
+  readonly reachedAt: string;
+}
+
 export class Connection implements RingSource {
   /** Number of the connection, which welcome carries; 0 before welcome. */
   epoch = 0;
   readonly reachedAt: string;
   /** HOST:PORT of the frontend's end. */
   readonly peer: string;
+  readonly identity: Identity;
   readonly #owner: ConnectionOwner;
   readonly #end: ConnectionSink;
   readonly #account: MemoryAccount;
@@ -72,6 +83,8 @@ export class Connection implements RingSource {
   readonly #mirrors: MirrorCheck | undefined;
   readonly #clock: Clock;
   readonly #helloTimer: Timer;
+  /** Takes this connection off the list of its identity. */
+  readonly #forget: () => void;
   readonly #since: number;
   /** Number of faults that the frontend reported, by code. */
   readonly #reports = new Map<string, number>();
@@ -83,18 +96,15 @@ export class Connection implements RingSource {
   /** Set while a move is under way. Called with true if the connection ended by the move. */
   #moved: ((moved: boolean | undefined) => void) | undefined;
 
-  /**
-   * `reachedAt` is the IP address of the device's end of the connection. The connection closes
-   * `account` at its end.
-   */
+  /** The connection closes `account` at its end. */
   constructor(
     transport: Transport,
-    peer: string,
-    reachedAt: string,
+    { name: peer, identity, reachedAt }: Origin,
     owner: ConnectionOwner,
     account: MemoryAccount,
   ) {
     this.#owner = owner;
+    this.identity = identity;
     this.#account = account;
     this.reachedAt = reachedAt;
     this.peer = peer;
@@ -115,6 +125,7 @@ export class Connection implements RingSource {
         (where) => this.#windowDiverged(where),
       );
     }
+    this.#forget = identity.use((why) => this.cut(CloseCode.REFUSED, why));
     this.#helloTimer = this.#clock.setTimeout(() => {
       this.#end.link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
     }, HELLO_MS);
@@ -234,6 +245,7 @@ export class Connection implements RingSource {
     nic?.destroy();
     this.#end.memory.abandon();
     this.#account.close();
+    this.#forget();
     this.#owner.gone(this, last);
     if (nic !== undefined) {
       const why = reason || "connection lost";

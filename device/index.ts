@@ -10,9 +10,11 @@ import { type Logger, silentLogger } from "../shared/log.ts";
 import type { DeviceStatus } from "../shared/status/device-status.ts";
 import { bracketed } from "../shared/transport/address.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
+import type { Client } from "./access/token.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
 import type { EnaOptions } from "./ena/index.ts";
+import type { TlsTexts } from "./http/front.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
@@ -21,9 +23,11 @@ import { type StormLimits, stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
 
+export type { Client } from "./access/token.ts";
 export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from "./admission.ts";
 export type { CaptureRequest } from "./capture/capture.ts";
 export type { EnaOptions } from "./ena/options.ts";
+export type { TlsTexts } from "./http/front.ts";
 export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 export type { StormKind, StormLimits } from "./switch/storm.ts";
 export type { XenOptions } from "./xen/options.ts";
@@ -52,6 +56,10 @@ export interface DeviceOptions {
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** The segment. A device has one today. */
   readonly segments?: SegmentOptions | readonly SegmentOptions[];
+  /** PEM texts with which the port speaks TLS. With `ca` clients may show certificates. */
+  readonly tls?: TlsTexts | undefined;
+  /** The clients that may ask this device, as in a file of tokens. Default: everybody may. */
+  readonly clients?: readonly Client[] | undefined;
   /** Decides which frontends may join. Default: every frontend. */
   readonly admission?: AdmissionPolicy;
   /** Called before the port opens. A capture that begins here sees the first batch of each NIC. */
@@ -80,6 +88,9 @@ export interface DeviceOptions {
   /** Called for each NIC that joins. The tap that it returns sees every batch of that NIC. */
   readonly tap?: (nic: string) => LinkTap;
 }
+
+/** What `renew` replaces. */
+export type Renewal = Pick<DeviceOptions, "clients" | "tls">;
 
 /** Begins a capture. Throws CaptureRefusal if a source does not exist or too many captures run. */
 export type StartCapture = CaptureHub["start"];
@@ -153,7 +164,8 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 
   /** URL of this device for a frontend's `connect`. */
   get url(): string {
-    return `ws://${bracketed(this.#server.host)}:${this.port}`;
+    const scheme = this.#server.isTls ? "wss" : "ws";
+    return `${scheme}://${bracketed(this.#server.host)}:${this.port}`;
   }
 
   /** Returns the content of the page /status: the segment, the NICs, their counters. */
@@ -176,6 +188,14 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
   /** Returns levers that break or reset a NIC, to test its driver; undefined if it has none. */
   levers(nic: string): NicLevers | undefined {
     return this.#server.levers(nic);
+  }
+
+  /**
+   * Replaces the list of clients, or the certificates. Clients that are gone or changed lose their
+   * connections. Connections that exist keep their TLS. Throws the error of OpenSSL.
+   */
+  renew(renewal: Renewal): void {
+    this.#server.renew(renewal);
   }
 
   /** Informs every frontend, ends captures, and closes the port and the uplinks. */

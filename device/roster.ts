@@ -59,9 +59,12 @@ export class Roster<M extends Member> {
     return [...this.#byName.values()].map(({ member }) => member);
   }
 
-  /** Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. */
-  admit(newcomer: M, hello: Hello): Place {
-    const { name, mac } = this.#choose(hello);
+  /**
+   * Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. `may` says
+   * whether the newcomer may have a name that it did not ask for.
+   */
+  admit(newcomer: M, hello: Hello, may: (name: string) => boolean = () => true): Place {
+    const { name, mac } = this.#choose(hello, may);
     const key = macKey(mac, 0);
     const holders = [this.#byName.get(name), this.#byMac.get(key)];
     const replaced = new Set(holders.filter((holder) => holder !== undefined));
@@ -91,7 +94,7 @@ export class Roster<M extends Member> {
     }
   }
 
-  #choose(hello: Hello): Place {
+  #choose(hello: Hello, may: (name: string) => boolean): Place {
     const { name } = hello;
     const first = { name, mac: this.#macOf(hello, name) };
     const why = this.#inTheWay(first, hello);
@@ -102,6 +105,7 @@ export class Roster<M extends Member> {
     if (hello.numbered !== true) {
       throw new Refusal(why.code, `${why.message}; the next free name is "${next.name}"`);
     }
+    if (!may(next.name)) throw why;
     const still = this.#inTheWay(next, hello);
     if (still !== undefined) throw still;
     return next;

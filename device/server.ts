@@ -13,6 +13,7 @@ import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
+import { Gate } from "./access/gate.ts";
 import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
@@ -21,7 +22,7 @@ import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
 import type { Target } from "./http/target.ts";
-import type { DeviceOptions } from "./index.ts";
+import type { DeviceOptions, Renewal } from "./index.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
@@ -73,6 +74,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly #machine: XenMachine;
   /** Makers of NIC models, by the name of the personality. */
   readonly #personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
+  readonly #gate: Gate;
   readonly #front: Front;
   readonly #connections = new Set<Connection>();
   readonly #nics: Roster<Connection>;
@@ -104,12 +106,19 @@ export class DeviceServer implements ConnectionOwner {
     const captureLog = this.lines.of("capture");
     const segmentName = segment.name;
     this.captures = new CaptureHub({ segment, segmentName, agent, log: captureLog });
+    this.#gate = new Gate({
+      clients: options.clients,
+      segment: segment.name,
+      certificates: options.tls?.ca !== undefined,
+    });
     const pages = new Pages(this);
     this.#front = new Front({
       host: this.host,
       port: listen?.port ?? DEVICE_PORT,
       allowHosts: options.allowHosts ?? [],
       log,
+      tls: options.tls,
+      admit: (path, caller) => this.#gate.admit(path, caller),
       misses: (target, request, response) => pages.misses(target, request, response),
       page: (asked, request, response) => pages.answer(asked, request, response),
       upgradeRefusal: (target, request) => this.#upgradeRefusal(target, request),
@@ -117,11 +126,21 @@ export class DeviceServer implements ConnectionOwner {
     });
   }
 
+  get isTls(): boolean {
+    return this.#options.tls !== undefined;
+  }
+
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<void> {
     await prepareTransport();
     this.address = await this.#front.listen();
     this.#ticker = this.clock.setInterval(() => this.#tick(), 1000);
+  }
+
+  /** Uses other clients and certificates from now on; see Device.renew. */
+  renew({ clients, tls }: Renewal): void {
+    if (tls !== undefined) this.#front.renewTls(tls);
+    if (clients !== undefined) this.#gate.renew(clients);
   }
 
   /** Informs every frontend, then closes the port. */
@@ -215,11 +234,14 @@ export class DeviceServer implements ConnectionOwner {
         `this device has no "${hello.personality}" NIC; it has ${Object.keys(this.#personalities).join(", ")}`,
       );
     }
-    const { peer } = connection;
+    const { peer, identity } = connection;
     const { name: wanted, mac: wantedMac, personality, agent = "" } = hello;
+    if (!identity.mayHave(wanted)) {
+      throw new Refusal("NAME_DENIED", `${identity.id} may have no NIC with the name "${wanted}"`);
+    }
     const admitted = admission?.({ name: wanted, mac: wantedMac, personality, agent, peer });
     const queues = Math.min(admitted?.queues ?? maxQueues, maxQueues);
-    const { name, mac } = this.#nics.admit(connection, hello);
+    const { name, mac } = this.#nics.admit(connection, hello, (other) => identity.mayHave(other));
     this.#said(connection);
     return {
       config: {
@@ -258,13 +280,15 @@ export class DeviceServer implements ConnectionOwner {
     this.segment.tick();
     this.captures.tick();
     this.#front.tick();
+    this.#gate.tick();
   }
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
     const account = new MemoryAccount(this.#memory);
     acceptUpgrade(request, socket, head, account, (transport) => {
-      const connection = new Connection(transport, peer.name, reachedAt, this, account);
+      const from = { name: peer.name, identity: peer.identity, reachedAt };
+      const connection = new Connection(transport, from, this, account);
       this.#connections.add(connection);
       const occupant: Occupant = {
         address: peer.address,

@@ -20,6 +20,7 @@ import type {
   SessionState,
 } from "../shared/status/frontend-status.ts";
 import type { KernelTap } from "../shared/tap/kernel-tap.ts";
+import type { CredentialSource } from "../shared/transport/credentials.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { NicCapture } from "./capture/nic-capture.ts";
@@ -35,6 +36,8 @@ import { SessionError } from "./session-error.ts";
 export interface NicOptions {
   /** Address of the device: a ws, wss, http or https URL, or HOST:PORT. */
   readonly connect: string;
+  /** What the NIC shows to the device: a token, a certificate. A function is called at each try. */
+  readonly credentials?: CredentialSource | undefined;
   /** The driver. Default: by the prefix of `ifname` (ena0, xn0), else ena. */
   readonly driver?: Personality | undefined;
   /**

@@ -30,6 +30,11 @@ export function refused(code: string, message: string): SessionError {
   return new SessionError(`REFUSED_${code}`, message, again);
 }
 
+/** The server does not know who asks; it knows, and that client may not (RFC 9110, 15.5.2 and 4). */
+const UNKNOWN = 401;
+const FORBIDDEN = 403;
+/** RFC 6585, 4. */
+const TOO_MANY = 429;
 /** HTTP status of a server that may accept a NIC later (RFC 9110, 15.6.4). */
 const UNAVAILABLE = 503;
 /** Retries of a first connection that the other side closed without an answer. */
@@ -94,6 +99,17 @@ function explainStatus({ code, status, message, retryAfterMs }: ConnectError, ho
   if (status === UNAVAILABLE) {
     const why = `${host} has no place for another NIC now (HTTP 503)${said && `: ${said}`}`;
     return new SessionError("NO_PLACE", why, "always", retryAfterMs);
+  }
+  if (status === UNKNOWN || status === FORBIDDEN) {
+    const sentence = said || "it says no more";
+    return new SessionError(
+      status === UNKNOWN ? "UNKNOWN_CLIENT" : "FORBIDDEN",
+      `${host} does not let this NIC in (HTTP ${status}): ${sentence}`,
+    );
+  }
+  if (status === TOO_MANY) {
+    const why = `${host} accepts no more tries for now (HTTP ${status})${said && `: ${said}`}`;
+    return new SessionError("TOO_MANY_TRIES", why, "always", retryAfterMs);
   }
   const what = `${host} answers HTTP ${status}, so it is not a ringwire device's port`;
   return new SessionError(code, `${what}${said && `: ${said}`}`);

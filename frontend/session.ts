@@ -34,7 +34,15 @@ import { type SessionEvents, SessionSink } from "./session-sink.ts";
 export interface SessionOptions
   extends Pick<
     NicOptions,
-    "connect" | "takeOver" | "waitForDevice" | "ifname" | "mac" | "queues" | "mtu" | "zeroMask"
+    | "connect"
+    | "credentials"
+    | "takeOver"
+    | "waitForDevice"
+    | "ifname"
+    | "mac"
+    | "queues"
+    | "mtu"
+    | "zeroMask"
   > {
   /** Name of the NIC that the device is asked for. `agreed.name` is the name that it gave. */
   readonly name: string;
@@ -423,6 +431,7 @@ export class Session {
       transport = await (this.#options.dial ?? dial)({
         url: this.#url,
         zeroMask: this.#options.zeroMask === true,
+        credentials: this.#options.credentials,
         ...(before === undefined ? {} : { connectMs: RECONNECT_MS }),
       });
     } catch (error) {

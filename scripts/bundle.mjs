@@ -4,7 +4,8 @@
 //
 // The packages go in as well, because finding and reading their many files takes most of the time.
 // Their licences stand in the packages, which the library needs beside this. Packages with native
-// parts stay outside: such a part is found from its own place.
+// parts stay outside: such a part is found from its own place. So do those that only `cert` needs: a
+// joined module of CommonJS has no names to import.
 import { readFileSync } from "node:fs";
 import { relative, resolve, sep } from "node:path";
 import { build } from "esbuild";
@@ -50,7 +51,7 @@ await build({
   format: "esm",
   platform: "node",
   target: "node22",
-  external: ["koffi", "msgpackr"],
+  external: ["koffi", "msgpackr", "@peculiar/x509", "reflect-metadata"],
   // Packages of CommonJS require modules of Node.
   banner: {
     js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);`,

@@ -145,7 +145,7 @@ async function runCapture(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
-  const open = () => openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const open = () => openCapture(options, { sources, frames, ring, filter, snap, count });
   let asked: ReturnType<typeof open> | undefined;
   const ask = () => {
     asked = open();

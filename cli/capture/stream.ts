@@ -4,9 +4,9 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { FILTER_MS } from "../../shared/capture/filter.ts";
 import { printable } from "../../shared/pcapng/text.ts";
-import { httpUrl } from "../../shared/transport/address.ts";
-import { bodyOf, notOurs, openPage, whyNot } from "../common/device-page.ts";
+import { bodyOf, openPage, pageUrl, refusedBy, whyNot } from "../common/device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
+import type { Reach } from "../common/options.ts";
 
 const ANSWER_MS = 5000;
 /** Time (ms) to wait for an answer. The device compiles filters before it, also for other users. */
@@ -40,22 +40,26 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
 }
 
 /** Sends GET /capture. Rejects with Failure: the device's refusal, or why it can't be reached. */
-export async function openCapture(connect: string, query: CaptureQuery): Promise<IncomingMessage> {
-  const url = new URL(pathOf(query), httpUrl(connect, "/"));
+export async function openCapture(device: Reach, query: CaptureQuery): Promise<IncomingMessage> {
+  const path = pathOf(query);
+  const url = pageUrl(device, path);
   const { host } = url;
   let answer: IncomingMessage;
   try {
-    answer = await openPage(url, {}, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
+    const waitMs = query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS;
+    answer = await openPage(device, path, {}, waitMs);
     answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
   } catch (error) {
     throw Failure.from(error, whyNot(error, url));
   }
   const type = answer.headers["content-type"] ?? "";
   if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;
-  const refusal = type.startsWith("application/json") ? await refusalOf(answer) : undefined;
+  const status = answer.statusCode ?? 0;
+  const text = await bodyOf(answer, MAX_REFUSAL_CHARS).catch(() => undefined);
   answer.destroy();
-  if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
-  const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
+  const refusal = type.startsWith("application/json") ? refusalIn(text) : undefined;
+  if (refusal === undefined) throw refusedBy(host, status, text ?? "");
+  const usage = status === 400 ? ExitCode.USAGE : ExitCode.FAILED;
   throw new Failure(printable(refusal), usage);
 }
 
@@ -89,9 +93,8 @@ function whyCut(error: unknown): string {
   return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
 }
 
-async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {
+function refusalIn(text: string | undefined): string | undefined {
   try {
-    const text = await bodyOf(answer, MAX_REFUSAL_CHARS);
     const { error } = JSON.parse(text ?? "{}") as { error?: unknown };
     return typeof error === "string" ? error : undefined;
   } catch {

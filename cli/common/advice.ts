@@ -3,6 +3,7 @@
  * sentences name no flags, because other programs show them, too.
  */
 import { httpUrl } from "../../shared/transport/address.ts";
+import { isUntrusted } from "../../shared/transport/tls-trouble.ts";
 import { messageOf, systemCode } from "./failure.ts";
 
 /** Returns the sentence of an error, with a semicolon and the advice where there is any. */
@@ -17,5 +18,10 @@ export function adviceOn(code: string | undefined, host: string): string {
   if (code === "REFUSED_NAME_IN_USE") {
     return "; choose another name with --name, or take this one with --take-over";
   }
+  if (code !== undefined && isUntrusted(code)) {
+    return "; name the PEM file of its issuer with --ca, for a self-signed certificate its own";
+  }
+  if (code === "UNKNOWN_CLIENT")
+    return "; give a token of this device with --token or RINGWIRE_TOKEN";
   return code === "REFUSED_MAC_IN_USE" ? "; choose another with --mac" : "";
 }

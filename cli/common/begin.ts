@@ -11,13 +11,14 @@ export interface Begun {
   readonly stop: Stop;
 }
 
-/** Creates output and log as the common flags say, and handles signals from now on. */
+/** Creates output and log as the common flags say, and handles signals (`stops`) from now on. */
 export function begin(
   options: Parameters<typeof logOptions>[0] & { readonly json: boolean },
+  stops?: readonly NodeJS.Signals[],
 ): Begun {
   return {
     output: new Output(options.json),
     log: createLog(logOptions(options)),
-    stop: onStop(),
+    stop: onStop(stops),
   };
 }

@@ -7,11 +7,14 @@ import { type IncomingMessage, type RequestOptions, request as requestHttp } fro
 import { request as requestHttps } from "node:https";
 import type { Logger } from "../../shared/log.ts";
 import { httpUrl } from "../../shared/transport/address.ts";
+import { requestOptions } from "../../shared/transport/credentials.ts";
 import { DIALLING } from "../../shared/transport/lookup.ts";
 import { tlsTrouble } from "../../shared/transport/tls-trouble.ts";
 import { ABSENT, unreachable } from "../../shared/transport/unreachable.ts";
 import { adviceOn } from "./advice.ts";
+import { readCredentials } from "./credentials.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
+import type { Reach } from "./options.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
 
 const ANSWER_MS = 5000;
@@ -20,8 +23,8 @@ const AGAIN_MS = 500;
 /** Most characters read of a page. A device's page is far smaller; another server's may not be. */
 const MAX_CHARS = 64 << 20;
 
-/** HTTP statuses with a sentence of the device: foreign pages, foreign host names, no place. */
-const SPOKEN = new Set([400, 403, 421, 503]);
+/** HTTP statuses with a sentence of the device: clients that may not, foreign pages, no place. */
+const SPOKEN = new Set([400, 401, 403, 421, 429, 503]);
 
 export interface Answer {
   /** HTTP status. */
@@ -31,32 +34,34 @@ export interface Answer {
 }
 
 /** Sends GET for a page; `path` may end in a query. Rejects with Failure. */
-export function getPage(connect: string, path: string, waitMs = ANSWER_MS): Promise<Answer> {
-  return ask(new URL(path, httpUrl(connect, "/")), {}, waitMs);
+export function getPage(device: Reach, path: string, waitMs = ANSWER_MS): Promise<Answer> {
+  return ask(device, path, {}, waitMs);
 }
 
 /** Sends POST with a JSON body. Rejects with Failure. */
 export function postPage(
-  connect: string,
+  device: Reach,
   path: string,
   body: object,
   waitMs = ANSWER_MS,
 ): Promise<Answer> {
   const headers = { "content-type": "application/json" };
-  return ask(new URL(httpUrl(connect, path)), { method: "POST", headers }, waitMs, body);
+  return ask(device, path, { method: "POST", headers }, waitMs, body);
 }
 
 async function ask(
-  url: URL,
+  device: Reach,
+  path: string,
   options: RequestOptions,
   waitMs: number,
   body?: object,
 ): Promise<Answer> {
+  const url = pageUrl(device, path);
   const { host } = url;
   let text: string | undefined;
   let answer: IncomingMessage;
   try {
-    answer = await openPage(url, options, waitMs, body);
+    answer = await openPage(device, path, options, waitMs, body);
     const late = setTimeout(() => answer.destroy(noAnswer()), waitMs);
     text = await bodyOf(answer, MAX_CHARS).finally(() => clearTimeout(late));
   } catch (error) {
@@ -78,20 +83,32 @@ async function ask(
   return { status, value };
 }
 
+/** The URL of a page; `path` may end in a query. */
+export const pageUrl = ({ connect }: Reach, path: string): URL =>
+  new URL(path, httpUrl(connect, "/"));
+
 /**
  * Returns the head of an answer; its body is still to be read. Rejects with the system's error. If
  * there is no connection within `waitMs`, that is ETIMEDOUT; if no answer, a TimeoutError.
  */
 export function openPage(
-  url: URL,
+  device: Reach,
+  path: string,
   options: RequestOptions,
   waitMs: number,
   body?: object,
 ): Promise<IncomingMessage> {
+  const url = pageUrl(device, path);
+  const { headers, ...tls } = requestOptions(readCredentials(device));
+  const all = { ...headers, ...(options.headers as object) };
   const request = url.protocol === "https:" ? requestHttps : requestHttp;
   return new Promise((resolve, reject) => {
     // Without an agent the connection belongs to this request and ends with it.
-    const asked = request(url, { ...DIALLING, ...options, agent: false }, resolve);
+    const asked = request(
+      url,
+      { ...DIALLING, ...tls, ...options, headers: all, agent: false },
+      resolve,
+    );
     let error: Error = Object.assign(new Error("no connection"), { code: "ETIMEDOUT" });
     asked.on("socket", (socket) => {
       socket.once("connect", () => {
@@ -118,11 +135,12 @@ export async function bodyOf(answer: IncomingMessage, most: number): Promise<str
 }
 
 /** Makes a Failure of a refusal. A device names the broken rule in one line of text. */
-function refusedBy(host: string, status: number, text: string): Failure {
+export function refusedBy(host: string, status: number, text: string): Failure {
   const [sentence = "", ...more] = text.trim().split("\n");
   const plain = more.length === 0 && /^[\x20-\x7e]{1,400}$/.test(sentence);
   if (!plain || !SPOKEN.has(status)) return notOurs(host, `it answers HTTP ${status}`);
-  return new Failure(`${host} refuses (HTTP ${status}): ${sentence}`);
+  const advice = status === 401 ? adviceOn("UNKNOWN_CLIENT", host) : "";
+  return new Failure(`${host} refuses (HTTP ${status}): ${sentence}${advice}`);
 }
 
 /**
@@ -158,6 +176,7 @@ export const notOurs = (host: string, why: string): Failure =>
 
 /** Returns the reason why a page can't be read. */
 export function whyNot(error: unknown, url: URL): string {
+  if (error instanceof Failure) return error.message;
   const { host, protocol } = url;
   const way = unreachable(systemCode(error), url);
   if (way !== undefined) return `${way}${adviceOn(systemCode(error), host)}`;
@@ -170,7 +189,7 @@ export function whyNot(error: unknown, url: URL): string {
       host,
       "http",
     );
-    if (trouble !== undefined) return trouble;
+    if (trouble !== undefined) return `${trouble}${adviceOn(systemCode(error), host)}`;
   }
   return `${host} is not a ringwire device's port: ${messageOf(error)}`;
 }

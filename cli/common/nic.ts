@@ -5,6 +5,7 @@ import type { Nic, NicOptions } from "../../frontend/nic.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { sentenceOf } from "./advice.ts";
+import { readCredentials } from "./credentials.ts";
 import { Failure, systemCode } from "./failure.ts";
 import {
   addConnectFlag,
@@ -12,6 +13,7 @@ import {
   ConnectShape,
   nicName,
   oneOf,
+  type Reach,
   unicastMac,
   WaitShape,
   whole,
@@ -65,12 +67,18 @@ export function addNicFlags(command: Command, texts: NicFlagTexts): Command {
 
 /** Creates a NIC from flags, without opening it. */
 export async function newNic(
-  { wait, ...options }: Omit<NicOptions, "log"> & { readonly wait?: boolean },
+  {
+    wait,
+    ...options
+  }: Omit<NicOptions, "log" | "credentials"> & Reach & { readonly wait?: boolean },
   log: Logger,
 ): Promise<Nic> {
+  // Wrong files are an error of the command now, and a reason to try again later.
+  readCredentials(options);
+  const credentials = () => readCredentials(options);
   // Imported here, so that a command that prints its help loads no driver.
   const { Nic } = await import("../../frontend/nic.ts");
-  return new Nic({ ...options, waitForDevice: wait, agent: AGENT, log });
+  return new Nic({ ...options, credentials, waitForDevice: wait, agent: AGENT, log });
 }
 
 /** Opens the NIC and returns it. Rejects with Failure. */

@@ -53,12 +53,20 @@ export function addCommonFlags(command: Command): Command {
     .option("--log <text|json>", "form of the log on stderr (text)");
 }
 
-/** Adds the flag of every command that connects to a device. */
+/** Adds the flags of every command that connects to a device. */
 export function addConnectFlag(command: Command): Command {
-  return command.option(
-    "--connect <device>",
-    `the device: HOST, HOST:PORT, or a ws, wss, http or https URL (${DEFAULT_DEVICE})`,
-  );
+  return command
+    .option(
+      "--connect <device>",
+      `the device: HOST, HOST:PORT, or a ws, wss, http or https URL (${DEFAULT_DEVICE})`,
+    )
+    .option("--ca <file>", "PEM file of the certificate that issued the device's (those of Node)")
+    .option("--cert <file>", "PEM file of the certificate to show to the device")
+    .option("--key <file>", "PEM file of the key of --cert")
+    .option(
+      "--token <token|@file>",
+      "token to show to the device; others of this machine can't read it in a file or in RINGWIRE_TOKEN",
+    );
 }
 
 /** Adds the flag of every command that can wait for its device. */
@@ -303,8 +311,24 @@ export function oneOf<const W extends string>(...words: readonly W[]) {
   );
 }
 
-/** Value of the flag of addConnectFlag. */
-export const ConnectShape = { connect: target.default(DEFAULT_DEVICE) };
+/** Values of the flags of addConnectFlag. */
+export const ConnectShape = {
+  connect: target.default(DEFAULT_DEVICE),
+  ca: z.string().min(1).optional(),
+  cert: z.string().min(1).optional(),
+  key: z.string().min(1).optional(),
+  token: z.string().min(1).optional(),
+};
+
+/** A device, and the files of what this command shows to it. */
+export interface Reach {
+  readonly connect: string;
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  /** A token, or @FILE. */
+  readonly token?: string | undefined;
+}
 
 /** Value of the flag of addWaitFlag. */
 export const WaitShape = { wait: z.boolean().default(false) };

@@ -22,7 +22,10 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** Time (ms) within which signals of the same kind count as one request. */
 const SAME_MS = 200;
 
-export function onStop(): Stop {
+/** Signals that stop a command for which SIGHUP means something else. */
+export const WITHOUT_HANGUP = ["SIGINT", "SIGTERM"] as const;
+
+export function onStop(signals: readonly NodeJS.Signals[] = SIGNALS): Stop {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
   let first: NodeJS.Signals | undefined;
   let since = 0;
@@ -38,11 +41,11 @@ export function onStop(): Stop {
     process.stderr.write("ringwire: stopped at once by a second signal\n");
     process.exit(1);
   };
-  for (const signal of SIGNALS) process.on(signal, hear);
+  for (const signal of signals) process.on(signal, hear);
   return {
     asked: promise,
     forget: () => {
-      for (const signal of SIGNALS) process.off(signal, hear);
+      for (const signal of signals) process.off(signal, hear);
     },
   };
 }

@@ -62,13 +62,16 @@ export class DemoCapture {
 
   /** Begins before there is any NIC, so that the file has all messages. Rejects with Failure. */
   async begin(url: string): Promise<void> {
-    const stream = await openCapture(url, {
-      sources: ["any"],
-      frames: true,
-      ring: true,
-      snap: SNAP_BYTES,
-      count: PACKETS,
-    });
+    const stream = await openCapture(
+      { connect: url },
+      {
+        sources: ["any"],
+        frames: true,
+        ring: true,
+        snap: SNAP_BYTES,
+        count: PACKETS,
+      },
+    );
     const relay = new CaptureRelay(new FileOutput(this.#path));
     this.#stream = stream;
     this.#relay = relay;

@@ -12,6 +12,7 @@ import {
   ConnectShape,
   completed,
   logOptions,
+  type Reach,
   WaitShape,
 } from "../common/options.ts";
 import { Output, topOf } from "../common/output.ts";
@@ -49,8 +50,8 @@ const EXAMPLES = `Examples:
   ringwire status --json | jq .segment.ports      for programs
 `;
 
-async function once({ connect, wait, ...options }: Options, output: Output): Promise<void> {
-  const asking = () => ask(connect);
+async function once({ wait, ...options }: Options, output: Output): Promise<void> {
+  const asking = () => ask(options);
   const status = wait
     ? await whenThere(asking, onStop(), createLog(logOptions(options)))
     : await asking();
@@ -58,7 +59,7 @@ async function once({ connect, wait, ...options }: Options, output: Output): Pro
 }
 
 /** Runs until a signal. Waits for a device that was there and left, since it may be restarting. */
-async function watch({ connect, wait, ...options }: Options, output: Output): Promise<void> {
+async function watch({ wait, ...options }: Options, output: Output): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const stopped = stop.asked.then(() => undefined);
@@ -66,7 +67,7 @@ async function watch({ connect, wait, ...options }: Options, output: Output): Pr
   let seen = false;
   let trouble = "";
   for (;;) {
-    const status = await Promise.race([stopped, ask(connect, 1).catch((error: Failure) => error)]);
+    const status = await Promise.race([stopped, ask(options, 1).catch((error: Failure) => error)]);
     if (status === undefined) return;
     if (!(status instanceof Error)) {
       show(status, output, clear);
@@ -93,7 +94,7 @@ function show(status: StatusPage, output: Output, clear: boolean): void {
 }
 
 /** Returns the device's status, with the address table as `addresses`. Rejects with Failure. */
-async function ask(connect: string, mostPages = MAX_PAGES): Promise<StatusPage> {
-  const status = await askStatus(connect);
-  return { ...status, addresses: await askAddresses(connect, mostPages) };
+async function ask(device: Reach, mostPages = MAX_PAGES): Promise<StatusPage> {
+  const status = await askStatus(device);
+  return { ...status, addresses: await askAddresses(device, mostPages) };
 }

@@ -7,6 +7,7 @@ import { CaptureRelay } from "../capture/relay.ts";
 import { copyCapture, openCapture } from "../capture/stream.ts";
 import { Failure } from "../common/failure.ts";
 import { onStop, type Stop } from "../common/signals.ts";
+import { reachOf } from "./extcap-devices.ts";
 
 export interface ExtcapCapture {
   readonly device: string;
@@ -54,7 +55,9 @@ export async function captureToFifo(options: ExtcapCapture): Promise<void> {
 async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Promise<void> {
   const { device, source, ring, filter, snap, count, fifo } = options;
   const sources = [source];
-  const stream = await openCapture(device, { sources, frames: true, ring, filter, snap, count });
+  const stream = await openCapture(reachOf(device), {
+    ...{ sources, frames: true, ring, filter, snap, count },
+  });
   const relayed = new CaptureRelay(output);
   const ends = [stop.asked, relayed.done.then(({ reason }) => reason)];
   const { broken } = await copyCapture(stream, (chunk) => relayed.feed(chunk), ends);

@@ -2,7 +2,9 @@
 
 import { httpUrl } from "../../shared/transport/address.ts";
 import { getPage } from "../common/device-page.ts";
+import { variableOf } from "../common/environment.ts";
 import { messageOf } from "../common/failure.ts";
+import type { Reach } from "../common/options.ts";
 import type { DeviceFacts, PortFacts } from "./extcap-sentences.ts";
 
 /** Time (ms) for an answer. Wireshark shows no list until every extcap program has answered. */
@@ -13,11 +15,17 @@ export function askDevices(devices: readonly string[]): Promise<DeviceFacts[]> {
   return Promise.all(devices.map(askDevice));
 }
 
+/** Wireshark passes no credentials. They come from the environment, as those of all commands. */
+export function reachOf(connect: string, env: NodeJS.ProcessEnv = process.env): Reach {
+  const of = (flag: string) => env[variableOf(flag)] || undefined;
+  return { connect, ca: of("ca"), cert: of("cert"), key: of("key"), token: of("token") };
+}
+
 async function askDevice(written: string): Promise<DeviceFacts> {
   let device = written;
   try {
     device = shortName(written);
-    const { value } = await getPage(device, "/status", ANSWER_MS);
+    const { value } = await getPage(reachOf(device), "/status", ANSWER_MS);
     return { device, ports: portsOf(value) };
   } catch (error) {
     // The advice behind the semicolon is too long for a list.

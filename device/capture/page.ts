@@ -27,10 +27,13 @@ const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
 /** Answers the request. Resolves when the capture has ended. Rejects only by a bug. */
 export async function capturePage(
   hub: CaptureHub,
-  { query, stream }: Pick<Asked, "query" | "stream">,
+  { query, stream, identity }: Pick<Asked, "query" | "stream" | "identity">,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // The client may lose its permission while the filter is compiled.
+  const forget = identity.use(() => response.destroy());
+  response.on("close", forget);
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
     const owner = request.socket.remoteAddress ?? "";

@@ -55,6 +55,8 @@ export interface FrontOwner {
 
 export class FrontSocket extends Duplex implements Occupant {
   readonly address: string;
+  /** Common name of the client's certificate, if it showed one of a known issuer. */
+  readonly certificate: string | undefined;
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly since = performance.now();
@@ -78,11 +80,12 @@ export class FrontSocket extends Duplex implements Occupant {
   #gone = false;
   #linger: NodeJS.Timeout | undefined;
 
-  constructor(raw: Socket, address: string, owner: FrontOwner) {
+  constructor(raw: Socket, address: string, owner: FrontOwner, certificate?: string) {
     super({ allowHalfOpen: true });
     this.#raw = raw;
     this.#owner = owner;
     this.address = address;
+    this.certificate = certificate;
     this.remoteAddress = raw.remoteAddress ?? "";
     this.remotePort = raw.remotePort ?? 0;
     raw.on("data", this.#onData);

@@ -12,15 +12,21 @@ import {
   ServerResponse,
 } from "node:http";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import {
+  createServer as createTlsServer,
+  type TLSSocket,
+  type Server as TlsServer,
+} from "node:tls";
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { held } from "../../shared/transport/stream.ts";
+import { type Caller, type Denial, Identity } from "../access/gate.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
 import { mostSockets } from "./open-files.ts";
-import { addressKey, type PlaceLimits, Places } from "./places.ts";
+import { addressKey, type Occupant, type PlaceLimits, Places } from "./places.ts";
 import { readTarget, type Target, TargetError } from "./target.ts";
 
 /**
@@ -59,6 +65,12 @@ export const Refused = {
   ORIGIN: "origin",
   /** The upgrade does not come from a frontend. */
   UPGRADE: "upgrade",
+  /** The connection does not begin with TLS as this device wants it. */
+  TLS: "tls",
+  /** The client is not known, or not yet or no longer. */
+  UNKNOWN_CLIENT: "unknown_client",
+  /** The client is known, and may not do this. */
+  FORBIDDEN: "forbidden",
   /** The client sent more requests behind the first. Counted once for each connection. */
   PIPELINED: "pipelined",
 } as const;
@@ -70,6 +82,10 @@ export interface FrontOptions {
   readonly port: number;
   readonly allowHosts: readonly string[];
   readonly log: Logger;
+  /** Certificate and key, if the port speaks TLS. */
+  readonly tls?: TlsTexts | undefined;
+  /** Decides about the client of a request, before anything exists for it. */
+  admit(path: string, caller: Caller): Identity | Denial;
   /** Answers a request that can't be served to any client. Returns false for other requests. */
   misses(target: Target, request: IncomingMessage, response: ServerResponse): boolean;
   /** Answers a request that passed all checks. */
@@ -79,8 +95,17 @@ export interface FrontOptions {
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
 }
 
+/** PEM texts for a port that speaks TLS. */
+export interface TlsTexts {
+  readonly cert: string;
+  readonly key: string;
+  /** Issuers of the certificates that clients may show. Without it clients show none. */
+  readonly ca?: string | undefined;
+}
+
 /** A request that passed all checks. */
 export interface Asked extends Target {
+  readonly identity: Identity;
   /** Reads the request's body. Without this call all bytes behind the head are dropped. */
   wantBody(): void;
   /** Declares that the answer goes on until its reader leaves. */
@@ -98,6 +123,7 @@ export interface Peer {
   readonly name: string;
   /** Key of the address, as addressKey returns it. */
   readonly address: string;
+  readonly identity: Identity;
 }
 
 export class Front {
@@ -109,6 +135,10 @@ export class Front {
   readonly #rule: HostRule;
   readonly #listener: Server;
   readonly #parser: Parser;
+  /** Undefined for a port without TLS. It never listens; it gets the sockets of the listener. */
+  readonly #tls: TlsServer | undefined;
+  /** Connections whose handshake is not over, by the client's address and port. */
+  readonly #handshakes = new Map<string, Handshake>();
   readonly #requests = new Places(REQUEST_PLACES);
   readonly #pages = new Places(PAGE_PLACES);
   readonly #fronts = new Set<FrontSocket>();
@@ -138,6 +168,7 @@ export class Front {
     this.#parser.on("clientError", (error: NodeJS.ErrnoException, socket) => {
       this.#broken(error, socket as unknown as FrontSocket);
     });
+    this.#tls = options.tls === undefined ? undefined : this.#createTls(options.tls);
     this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
       this.#accept(socket),
     );
@@ -159,6 +190,7 @@ export class Front {
   /** Stops listening. Closes idle connections now, and the rest after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    for (const { raw } of this.#handshakes.values()) raw.destroy();
     for (const front of this.#fronts) if (front.stage !== Stage.PAGE) front.destroy();
     setTimeout(() => {
       for (const front of this.#fronts) front.destroy();
@@ -170,6 +202,11 @@ export class Front {
   tick(): void {
     this.#log.tick();
     const due = performance.now() - REQUEST_MS;
+    for (const { raw, peer, since } of this.#handshakes.values()) {
+      if (since > due) break;
+      this.count(Refused.TIMEOUT, peer, "the handshake of TLS was not over in time");
+      raw.destroy();
+    }
     for (const front of this.#fronts) {
       if (front.incomplete) {
         if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
@@ -215,9 +252,60 @@ export class Front {
       return;
     }
     const address = addressKey(raw.remoteAddress ?? "");
-    const front = new FrontSocket(raw, address, this.#owner);
+    if (this.#tls === undefined) this.#begin(raw, address);
+    else this.#handshake(this.#tls, raw, address);
+  }
+
+  #begin(socket: Socket, address: string, certificate?: string): void {
+    const front = new FrontSocket(socket, address, this.#owner, certificate);
     this.#fronts.add(front);
     this.#requests.add(front);
+  }
+
+  // TLS.
+
+  #createTls(texts: TlsTexts): TlsServer {
+    const server = createTlsServer({ ...tlsOptions(texts), allowHalfOpen: true }, (socket) => {
+      const handshake = this.#handshakes.get(peerOf(socket));
+      if (handshake === undefined) return void socket.destroy();
+      this.#shaken(handshake);
+      socket.on("error", () => {
+        // "close" follows.
+      });
+      this.#begin(socket, handshake.address, certificateOf(socket));
+    });
+    server.on("tlsClientError", ({ message }, socket) => {
+      const handshake = this.#handshakes.get(peerOf(socket));
+      if (handshake === undefined) return;
+      this.count(Refused.TLS, handshake.peer, `the handshake of TLS failed: ${message}`);
+      handshake.raw.destroy();
+    });
+    return server;
+  }
+
+  /** A connection in its handshake has the place of a request. */
+  #handshake(server: TlsServer, raw: Socket, address: string): void {
+    const peer = peerOf(raw);
+    const evict = (): void => {
+      this.count(Refused.EVICTED, peer, NO_PLACE);
+      raw.destroy();
+    };
+    const handshake: Handshake = { raw, address, peer, since: performance.now(), evict };
+    this.#handshakes.set(peer, handshake);
+    this.#requests.add(handshake);
+    raw.on("close", () => this.#shaken(handshake));
+    server.emit("connection", raw);
+  }
+
+  #shaken(handshake: Handshake): void {
+    if (this.#handshakes.get(handshake.peer) === handshake) this.#handshakes.delete(handshake.peer);
+    this.#requests.delete(handshake);
+  }
+
+  /** Uses other certificates from the next handshake on. Throws the error of OpenSSL. */
+  renewTls(texts: TlsTexts): void {
+    if (this.#tls === undefined) throw new TypeError("this port does not speak TLS");
+    this.#tls.setSecureContext(tlsOptions(texts));
   }
 
   readonly #owner = {
@@ -263,7 +351,7 @@ export class Front {
     response.on("error", () => {
       // The client left before the end of the answer, so there is no receiver for an error.
     });
-    const refuse = (reason: Refused, status: string, text: string, headers = {}): void => {
+    const refuse: Refuse = (reason, status, text, headers = {}): void => {
       this.count(reason, front.peer, text);
       reply(response, Number.parseInt(status, 10), TEXT_TYPE, `${text}\n`, headers);
       front.takeBody();
@@ -275,6 +363,8 @@ export class Front {
       return;
     }
     if (!this.#allows(target, request, true, refuse)) return;
+    const identity = this.#identify(target, request, front, refuse);
+    if (identity === undefined) return;
     if (request.method === "POST") {
       // A POST keeps its request place until its body is whole. Then at most one per NIC waits.
       request.once("end", () => this.#requests.delete(front));
@@ -292,7 +382,7 @@ export class Front {
     const stream = (): void => {
       front.streams = true;
     };
-    this.#options.page({ ...target, wantBody, stream }, request, response);
+    this.#options.page({ ...target, identity, wantBody, stream }, request, response);
     if (!wanted) front.takeBody();
   }
 
@@ -314,6 +404,8 @@ export class Front {
     // use any host name.
     const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
     if (!this.#allows(target, request, browser, refuse)) return;
+    const identity = this.#identify(target, request, front, refuse);
+    if (identity === undefined) return;
     const refusal = this.#options.upgradeRefusal(target, request);
     if (refusal !== undefined) {
       const [status, sentence] = refusal;
@@ -322,7 +414,22 @@ export class Front {
     }
     const { socket, head } = front.detach();
     const { peer: name, address } = front;
-    this.#options.upgrade(request, socket, head, { name, address });
+    this.#options.upgrade(request, socket, head, { name, address, identity });
+  }
+
+  /** Returns the client of a request, or undefined after `refuse` was called. */
+  #identify(
+    { path }: Target,
+    { headers }: IncomingMessage,
+    { address, certificate }: FrontSocket,
+    refuse: Refuse,
+  ): Identity | undefined {
+    const found = this.#options.admit(path, { headers, address, certificate });
+    if (found instanceof Identity) return found;
+    const isKnown = found.status.startsWith("403");
+    const reason = isKnown ? Refused.FORBIDDEN : Refused.UNKNOWN_CLIENT;
+    refuse(reason, found.status, found.sentence, found.headers);
+    return undefined;
   }
 
   /** Calls `refuse` for a request that another site may have made a browser send. */
@@ -348,14 +455,56 @@ export class Front {
     }
   }
 
-  #refuse(front: FrontSocket, reason: Refused, status: string, sentence: string): void {
+  #refuse(
+    front: FrontSocket,
+    reason: Refused,
+    status: string,
+    sentence: string,
+    headers: Readonly<Record<string, string>> = {},
+  ): void {
     this.count(reason, front.peer, sentence);
     front.stage = Stage.OVER;
-    front.answer(rawAnswer(status, sentence, HEADERS_OF[status.slice(0, 3)]));
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+    const fixed = HEADERS_OF[status.slice(0, 3)] ?? [];
+    front.answer(rawAnswer(status, sentence, [...fixed, ...lines]));
   }
 }
 
-type Refuse = (reason: Refused, status: string, sentence: string) => void;
+type Refuse = (
+  reason: Refused,
+  status: string,
+  sentence: string,
+  headers?: Readonly<Record<string, string>>,
+) => void;
+
+/** A connection whose TLS handshake is not over. */
+interface Handshake extends Occupant {
+  readonly raw: Socket;
+  /** HOST:PORT of the client. */
+  readonly peer: string;
+  readonly since: number;
+}
+
+const peerOf = ({ remoteAddress = "", remotePort = 0 }: Socket): string =>
+  `${remoteAddress}:${remotePort}`;
+
+/** Options of a port for Node's TLS. A certificate of a client is optional; a gate looks at it. */
+const tlsOptions = ({ cert, key, ca }: TlsTexts) => ({
+  cert,
+  key,
+  minVersion: "TLSv1.2" as const,
+  ALPNProtocols: ["http/1.1"],
+  rejectUnauthorized: false,
+  requestCert: ca !== undefined,
+  ...(ca === undefined ? {} : { ca }),
+});
+
+/** The common name of the certificate that the client has shown, if its issuer is one of `ca`. */
+function certificateOf(socket: TLSSocket): string | undefined {
+  if (!socket.authorized) return undefined;
+  const name = socket.getPeerCertificate().subject?.CN;
+  return typeof name === "string" && name !== "" ? name : undefined;
+}
 
 /** Returns the target, or undefined after `refuse` was called. */
 function targetOf(request: IncomingMessage, refuse: Refuse): Target | undefined {

@@ -6,7 +6,7 @@
  * recommend command-line options of Node, which a user of an installed program can't set.
  */
 
-const UNTRUSTED = [
+const UNTRUSTED: readonly string[] = [
   "DEPTH_ZERO_SELF_SIGNED_CERT",
   "SELF_SIGNED_CERT_IN_CHAIN",
   "UNABLE_TO_GET_ISSUER_CERT",
@@ -21,6 +21,10 @@ const NAME = ["ERR_TLS_CERT_ALTNAME_INVALID", "HOSTNAME_MISMATCH"];
 const OTHER = /^(CERT|CRL|ERROR_IN_C(ERT|RL)|UNABLE_TO)_|^(PATH_LENGTH_EXCEEDED|INVALID_PURPOSE)$/;
 /** OpenSSL's errors for an answer that is not a TLS record. */
 const NO_TLS = /wrong version number|packet length too long|unknown protocol|record layer failure/i;
+
+/** Returns true for an error that a certificate of the right issuer at this end would cure. */
+export const isUntrusted = (code: string): boolean => UNTRUSTED.includes(code);
+
 /**
  * Returns a sentence about `error`, with which a TLS connection to `host` (HOST or HOST:PORT) ended.
  * `plain` is the scheme to use without TLS. Returns undefined when the error is not about TLS.
@@ -31,8 +35,8 @@ export function tlsTrouble(
   plain: "ws" | "http",
 ): string | undefined {
   const { code = "", message } = error;
-  if (UNTRUSTED.includes(code)) {
-    return `this machine does not trust the certificate of ${host} (${code}): name the PEM file of its issuer in the environment, NODE_EXTRA_CA_CERTS=FILE; for a self-signed certificate that is its own file`;
+  if (isUntrusted(code)) {
+    return `this machine does not trust the certificate of ${host} (${code})`;
   }
   if (NAME.includes(code)) {
     return `the certificate of ${host} was issued for other names (${code}): use a name that it holds`;

@@ -9,6 +9,7 @@ import WebSocket, { WebSocketServer } from "ws";
 import type { MemoryAccount } from "../memory-budget.ts";
 import { prepareReactor, reactor } from "../reactor/index.ts";
 import { SUBPROTOCOL } from "../wire/protocol.ts";
+import { type CredentialSource, requestOptions } from "./credentials.ts";
 import { FramedTransport, type Masking } from "./framed.ts";
 import { DIALLING } from "./lookup.ts";
 import { NodeStream } from "./node-stream.ts";
@@ -34,6 +35,8 @@ export interface DialOptions {
   readonly url: string;
   /** True to mask with the zero key. Legal on the wire; for TLS or loopback only (RFC 6455, 10.3). */
   readonly zeroMask?: boolean;
+  /** What this end shows to the server. Default: nothing. */
+  readonly credentials?: CredentialSource | undefined;
   /** Time (ms) until the server has answered the upgrade. Default 5000. */
   readonly timeoutMs?: number;
   /** Time (ms) until TCP is connected, a part of `timeoutMs`. Default: all of `timeoutMs`. */
@@ -61,6 +64,7 @@ export async function dial(options: DialOptions): Promise<Transport> {
     let late: NodeJS.Timeout | undefined;
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...DIALLING,
+      ...requestOptions(options.credentials),
       perMessageDeflate: false,
       handshakeTimeout: timeoutMs,
       followRedirects: false,

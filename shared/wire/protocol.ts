@@ -86,6 +86,7 @@ export const refusals = {
   PERSONALITY: { again: "never", says: "the device has no NIC of this personality" },
   NAME_IN_USE: { again: "once up", says: "a NIC or an uplink has the name" },
   MAC_IN_USE: { again: "once up", says: "a NIC has the address" },
+  NAME_DENIED: { again: "never", says: "the client may not have the name" },
   STOPPING: { again: "always", says: "the device is about to stop" },
   NO_PLACE: { again: "always", says: "the device has as many NICs as it may have" },
   WIRE_HELLO: { again: "never", says: "a field of hello is wrong" },

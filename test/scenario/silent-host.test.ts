@@ -53,5 +53,5 @@ it.each([
     explainDial(e, url),
   );
   expect(dialled).toMatchObject({ message: expect.stringMatching(says) });
-  await expect(getPage(url, "/status", WAIT_MS)).rejects.toThrow(says);
+  await expect(getPage({ connect: url }, "/status", WAIT_MS)).rejects.toThrow(says);
 });

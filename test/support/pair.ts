@@ -10,6 +10,7 @@
  */
 
 import { EventEmitter } from "node:events";
+import { Identity } from "../../device/access/gate.ts";
 import { Connection } from "../../device/connection.ts";
 import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
@@ -498,8 +499,7 @@ export class DeviceEnd<N extends Nic> {
     };
     this.connection = new Connection(
       this.back,
-      "driver:1",
-      "127.0.0.1",
+      { name: "driver:1", identity: new Identity(undefined), reachedAt: "127.0.0.1" },
       {
         log,
         lines: new LogLimit(log, clock.now, 1000),

@@ -6,6 +6,7 @@ import { createServer, get, type IncomingMessage, type Server } from "node:http"
 import type { AddressInfo } from "node:net";
 import { PassThrough } from "node:stream";
 import { afterEach, describe, expect, it } from "vitest";
+import { Identity } from "../../device/access/gate.ts";
 import {
   CaptureHub,
   CaptureRefusal,
@@ -136,7 +137,8 @@ describe("over HTTP", () => {
 
   it("a socket that is not read is cut off; what it got is whole blocks up to there", async () => {
     const stage = new Stage();
-    const asks = { query: "", stream: () => {} };
+    const identity = new Identity(undefined);
+    const asks = { query: "", stream: () => {}, identity };
     server = createServer((request, response) => {
       void capturePage(stage.hub, asks, request, response);
     });

@@ -28,7 +28,7 @@ it.each([
 ])("a silent device is given %s", async (_what, filter, ms) => {
   const at = await serve(() => {});
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-  const asked = openCapture(at, { ...QUERY, filter });
+  const asked = openCapture({ connect: at }, { ...QUERY, filter });
   let settled = false;
   const refused = asked.catch((error: Error) => {
     settled = true;
@@ -47,5 +47,7 @@ it("a refusal is one line that no terminal obeys", async () => {
     response.writeHead(404, { "content-type": "application/json" });
     response.end(JSON.stringify({ error: "no\u001b[2J NIC\nroot# \u009b31m" }));
   });
-  await expect(openCapture(at, QUERY)).rejects.toThrow("no\ufffd[2J NIC\ufffdroot# \ufffd31m");
+  await expect(openCapture({ connect: at }, QUERY)).rejects.toThrow(
+    "no\ufffd[2J NIC\ufffdroot# \ufffd31m",
+  );
 });

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { Identity } from "../../device/access/gate.ts";
 import { reply } from "../../device/http/answers.ts";
 import { type Asked, Front } from "../../device/http/front.ts";
 import { silentLogger } from "../../shared/log.ts";
@@ -27,6 +28,7 @@ beforeEach(async () => {
     port: 0,
     allowHosts: [],
     log: silentLogger,
+    admit: () => new Identity(undefined),
     misses: () => false,
     page: (asked, request, response) => page(asked, request, response),
     upgradeRefusal: () => ["404 Not Found", "no NICs here"],

@@ -1,0 +1,34 @@
+/** What a client may do at a device, and what each page and upgrade asks for. */
+
+export const ROLES = [
+  /** Connect NICs. */
+  "nic",
+  /** Connect as a port that carries bare Ethernet frames. */
+  "ethernet",
+  /** Read captured frames and rings. */
+  "capture",
+  /** Read the metrics. */
+  "metrics",
+  /** Read the status and the address table. */
+  "inspect",
+  /** Change what runs: faults, impairment, migration. */
+  "control",
+  /** All of these. */
+  "admin",
+] as const;
+export type Role = (typeof ROLES)[number];
+
+/** A path that anybody may ask: it says nothing about the lab. */
+export const ANYBODY = "anybody";
+
+/** The role that each path of the device needs. A path that is missing here exists for nobody. */
+export const NEEDS: Readonly<Record<string, Role | typeof ANYBODY>> = {
+  "/nic": "nic",
+  "/addresses": "inspect",
+  "/capture": "capture",
+  "/livez": ANYBODY,
+  "/metrics": "metrics",
+  "/migrate": "control",
+  "/readyz": ANYBODY,
+  "/status": "inspect",
+};

@@ -1,0 +1,283 @@
+/** A locked device: TLS, tokens and certificates, from strangers. (fault-L1, L4, L5, L8, L11, L12) */
+import { request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
+import { connect as connectTcp } from "node:net";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ANYBODY, NEEDS, ROLES, type Role } from "../../device/access/roles.ts";
+import { SUBPROTOCOL } from "../../shared/wire/protocol.ts";
+import { DeviceProcess } from "../support/device-process.ts";
+import { LabFiles } from "../support/lab-files.ts";
+import { eventually } from "../support/process.ts";
+
+const files = new LabFiles();
+const tokens = new Map<Role, string>();
+let device: DeviceProcess;
+let old: string;
+
+beforeAll(async () => {
+  await files.certificate("ca");
+  await files.certificate("device", "--host", "localhost", "127.0.0.1");
+  await files.certificate("alice");
+  for (const role of ROLES) tokens.set(role, await files.token(role, "--role", role));
+  old = await files.token("old", "--role", "admin", "--expires", "2020-01-01");
+  const args = [...files.deviceTls, ...files.ca, "--tokens", files.tokens];
+  device = await DeviceProcess.start(...args);
+});
+
+afterAll(async () => {
+  const { exit } = device.child;
+  await device.stop();
+  files[Symbol.dispose]();
+  expect(exit).toBeUndefined();
+  // No secret is in what the device wrote.
+  for (const token of [...tokens.values(), old]) expect(device.child.said()).not.toContain(token);
+});
+
+interface Asks {
+  readonly token?: string | undefined;
+  readonly certificate?: string;
+  readonly upgrade?: boolean;
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** The status of an answer, its headers and its text; a stream is left behind its head. */
+function ask(path: string, asks: Asks = {}) {
+  const { token, certificate, upgrade = false, method = "GET" } = asks;
+  const headers = {
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    ...(upgrade
+      ? {
+          connection: "Upgrade",
+          upgrade: "websocket",
+          "sec-websocket-version": "13",
+          "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+          "sec-websocket-protocol": SUBPROTOCOL,
+        }
+      : {}),
+    ...asks.headers,
+  };
+  const shown =
+    certificate === undefined
+      ? {}
+      : { cert: files.text(`${certificate}.pem`), key: files.text(`${certificate}-key.pem`) };
+  return new Promise<{ status: number; text: string; challenge: string | undefined }>(
+    (resolve, reject) => {
+      const asked = requestHttps(
+        {
+          ...{ host: "127.0.0.1", port: device.port, path, method, headers, agent: false },
+          ...{ ca: files.text("ca.pem"), ...shown },
+        },
+        (answer) => {
+          const { statusCode: status = 0 } = answer;
+          const challenge = answer.headers["www-authenticate"];
+          let text = "";
+          if (path.startsWith("/capture") && status === 200) {
+            answer.destroy();
+            resolve({ status, text, challenge });
+          }
+          answer.setEncoding("utf8");
+          answer.on("data", (part: string) => {
+            text += part;
+          });
+          answer.on("error", () => {});
+          answer.on("end", () => resolve({ status, text, challenge }));
+        },
+      );
+      asked.on("upgrade", (answer, socket) => {
+        socket.destroy();
+        resolve({ status: answer.statusCode ?? 0, text: "", challenge: undefined });
+      });
+      asked.on("error", reject);
+      asked.end();
+    },
+  );
+}
+
+describe("every path", () => {
+  const rows = Object.entries(NEEDS).flatMap(([path, need]) =>
+    ROLES.map((role) => [path, need, role] as const),
+  );
+  it.each(rows)("fault-L5 %s needs %s: with the role %s", async (path, need, role) => {
+    const upgrade = path === "/nic";
+    const method = path === "/migrate" ? "POST" : "GET";
+    const { status } = await ask(path, { token: tokens.get(role), upgrade, method });
+    const may = need === ANYBODY || role === need || role === "admin";
+    if (!may) expect(status).toBe(403);
+    else if (upgrade) expect(status).toBe(101);
+    // A POST without a body is refused by the page itself: it got through.
+    else if (path === "/migrate") expect(status).toBe(403);
+    else expect(status).toBe(200);
+  });
+
+  it.each(Object.keys(NEEDS))("fault-L1 %s: from nobody, and with wrong tokens", async (path) => {
+    const upgrade = path === "/nic";
+    const admin = tokens.get("admin")!;
+    const open = NEEDS[path] === ANYBODY;
+    for (const token of [undefined, `${admin}x`, admin.slice(0, -1), old, "x"]) {
+      const { status, challenge } = await ask(path, { token, upgrade });
+      // After twenty refused tries of this address further ones have another answer.
+      expect(open ? [200] : [401, 429]).toContain(status);
+      if (status === 401) expect(challenge).toBe('Bearer realm="ringwire"');
+    }
+  });
+
+  it("a refusal of /migrate by the page is another than by the gate", async () => {
+    const asks = { method: "POST", headers: { "content-type": "text/plain" } };
+    const by = async (role: Role) => await ask("/migrate", { ...asks, token: tokens.get(role) });
+    expect((await by("control")).text).toContain("only programs may ask this");
+    expect((await by("nic")).text).toContain("it needs the role control");
+  });
+
+  it("fault-L4 a token in the URL is none", async () => {
+    const path = `/status?token=${tokens.get("admin")}&access_token=${tokens.get("admin")}`;
+    expect([401, 429]).toContain((await ask(path)).status);
+  });
+});
+
+describe("certificates", () => {
+  it("without an entry in the list let nobody in", async () => {
+    expect([401, 429]).toContain((await ask("/status", { certificate: "alice" })).status);
+  });
+
+  it("of another issuer are none", async () => {
+    using others = new LabFiles();
+    await others.certificate("ca");
+    await others.certificate("admin");
+    const answer = await new Promise<number>((resolve, reject) => {
+      const asked = requestHttps(
+        {
+          ...{ host: "127.0.0.1", port: device.port, path: "/status", agent: false },
+          ca: files.text("ca.pem"),
+          ...{ cert: others.text("admin.pem"), key: others.text("admin-key.pem") },
+        },
+        ({ statusCode = 0 }) => resolve(statusCode),
+      );
+      asked.on("error", reject);
+      asked.end();
+    });
+    expect([401, 429]).toContain(answer);
+  });
+});
+
+describe("TLS", () => {
+  const secure = (options: object): Promise<TLSSocket> =>
+    new Promise((resolve, reject) => {
+      const socket = connectTls(
+        { host: "127.0.0.1", port: device.port, ca: files.text("ca.pem"), ...options },
+        () => resolve(socket),
+      );
+      socket.on("error", reject);
+    });
+
+  it.each(["TLSv1", "TLSv1.1"] as const)("fault-L8 %s is refused", async (version) => {
+    await expect(
+      secure({ minVersion: version, maxVersion: version, ciphers: "DEFAULT@SECLEVEL=0" }),
+    ).rejects.toThrow();
+  });
+
+  it.each(["TLSv1.2", "TLSv1.3"] as const)("%s is spoken", async (version) => {
+    const socket = await secure({ minVersion: version, maxVersion: version });
+    expect(socket.getProtocol()).toBe(version);
+    socket.destroy();
+  });
+
+  it("fault-L8 plain HTTP has no answer, and is counted", async () => {
+    const ended = await new Promise<string>((resolve) => {
+      const asked = requestHttp(
+        { host: "127.0.0.1", port: device.port, path: "/livez", agent: false },
+        ({ statusCode }) => resolve(String(statusCode)),
+      );
+      asked.on("error", ({ message }) => resolve(message));
+      asked.end();
+    });
+    expect(ended).toMatch(/socket hang up|ECONNRESET/);
+    const { text } = await ask("/status", { token: tokens.get("inspect") });
+    expect(JSON.parse(text).http.refused.tls).toBeGreaterThan(0);
+  });
+
+  it("fault-L12 connections without a handshake use places, and go with their clients", async () => {
+    const places = async (): Promise<number> => {
+      const { text } = await ask("/status", { token: tokens.get("inspect") });
+      return JSON.parse(text).http.requests as number;
+    };
+    const sockets = Array.from({ length: 100 }, () =>
+      connectTcp({ host: "127.0.0.1", port: device.port }).on("error", () => {}),
+    );
+    await eventually("100 handshakes", async () => ((await places()) >= 100 ? true : undefined));
+    for (const socket of sockets) socket.resetAndDestroy();
+    await eventually("no handshake", async () => ((await places()) < 10 ? true : undefined));
+  });
+
+  it.each(["random bytes", "a hello cut short"])("fault-L8 %s end a connection", async (what) => {
+    const bytes =
+      what === "random bytes"
+        ? Buffer.from("ff".repeat(600), "hex")
+        : Buffer.from("1603010200010001fc0303", "hex");
+    const socket = connectTcp({ host: "127.0.0.1", port: device.port });
+    socket.on("error", () => {});
+    socket.write(bytes);
+    if (what === "random bytes") await new Promise((resolve) => socket.on("close", resolve));
+    else socket.end();
+    expect((await ask("/livez")).status).toBe(200);
+  });
+});
+
+it("fault-L10, L12 many refused tries leave nothing behind", async () => {
+  const before = device.rssBytes();
+  let refused = 0;
+  const tries = async (): Promise<void> => {
+    for (let i = 0; i < 25; i++) {
+      const { status } = await ask("/nic", { token: `rw_admin_${i}`, upgrade: true });
+      if (status === 401 || status === 429) refused++;
+    }
+  };
+  const WORKERS = 8;
+  await Promise.all(Array.from({ length: WORKERS }, tries));
+  expect(refused).toBe(WORKERS * 25);
+  expect(device.rssBytes() - before).toBeLessThan(64 << 20);
+  const { text } = await ask("/status", { token: tokens.get("admin") });
+  const { nics, http } = JSON.parse(text);
+  expect(nics).toEqual([]);
+  expect(http.refused.unknown_client).toBeGreaterThanOrEqual(refused);
+});
+
+it("fault-L11 a revoked client loses its capture, and no other", async () => {
+  const watcher = await files.token("watcher", "--role", "capture");
+  const open = (token: string): Promise<{ ended: Promise<void>; leave: () => void }> =>
+    new Promise((resolve, reject) => {
+      const asked = requestHttps(
+        {
+          ...{ host: "127.0.0.1", port: device.port, path: "/capture", agent: false },
+          ...{ ca: files.text("ca.pem"), headers: { authorization: `Bearer ${token}` } },
+        },
+        (answer) => {
+          if (answer.statusCode !== 200) {
+            answer.destroy();
+            reject(new Error(`HTTP ${answer.statusCode}`));
+            return;
+          }
+          answer.resume();
+          answer.on("error", () => {});
+          const ended = new Promise<void>((left) => answer.on("close", left));
+          resolve({ ended, leave: () => answer.destroy() });
+        },
+      );
+      asked.on("error", reject);
+      asked.end();
+    });
+  const theirs = await eventually("the new token is known", () =>
+    open(watcher).catch(() => undefined),
+  );
+  const other = await open(tokens.get("capture")!);
+  let otherEnded = false;
+  void other.ended.then(() => {
+    otherEnded = true;
+  });
+  await files.revoke("watcher");
+  await theirs.ended;
+  expect(otherEnded).toBe(false);
+  await expect(open(watcher)).rejects.toThrow(/HTTP (401|429)/);
+  other.leave();
+});
