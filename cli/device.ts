@@ -159,9 +159,10 @@ export function deviceCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire device                                     for this machine
   ringwire device --uplink tap:lab0                   with the kernel
-  ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens lab.json
-      for other hosts, with TLS, for clients with a token
-  ringwire device --listen 0.0.0.0:7700 --insecure    for everybody who reaches this port
+  ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens t.json
+      for clients on other hosts that have a token, with TLS
+  ringwire device --listen 0.0.0.0:7700 --insecure
+      for everybody who reaches this port
 `;
 
 async function runDevice(options: Options): Promise<void> {

@@ -51,9 +51,10 @@ export function certCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire cert ca                                  once: ca.pem, ca-key.pem
   ringwire cert device --host lab.example 10.0.0.1  for a device
-  ringwire cert alice                               for the NICs alice and alice-...
+  ringwire cert alice                               for NICs alice, alice-...
   ringwire device --cert device.pem --key device-key.pem --ca ca.pem
-  ringwire frontend --connect wss://lab.example:7700 --ca ca.pem --cert alice.pem --key alice-key.pem
+  ringwire frontend --connect wss://HOST:7700 --ca ca.pem --cert alice.pem \\
+    --key alice-key.pem
 `;
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);

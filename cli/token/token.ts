@@ -39,7 +39,7 @@ function whenOf(text: string): string | undefined {
 export function tokenCommand(): Command {
   const command = new Command("token")
     .description("Makes, lists and revokes the tokens with which clients use a device.")
-    .argument("<new|list|revoke>", "what to do")
+    .argument("<action>", "new, list or revoke")
     .argument("[id]", "name of the client, for new and revoke")
     .option("--file <file>", `the file that the device has as --tokens (${DEFAULT_FILE})`)
     .option(

@@ -22,7 +22,6 @@ const id = z
 /** A NIC's name with * for any letters. */
 const pattern = z.string().regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a NIC's name, with * for any");
 
-/** One client that the device knows: by the hash of its token, or by its certificate. */
 export const clientShape = z
   .strictObject({
     id,
@@ -44,6 +43,7 @@ export const clientShape = z
   .refine(({ hash, certificate }) => (hash === undefined) !== (certificate === undefined), {
     message: "needs either hash or certificate",
   });
+/** One client that the device knows: by the hash of its token, or by its certificate. */
 export type Client = z.infer<typeof clientShape>;
 
 /** A file of tokens. */

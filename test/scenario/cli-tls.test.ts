@@ -64,12 +64,12 @@ const ROWS: readonly Row[] = [
   {
     kind: "SELF_SIGNED",
     trusted: false,
-    says: /does not trust the certificate of .*NODE_EXTRA_CA/,
+    says: /does not trust the certificate of .*--ca/,
   },
   {
     kind: "OF_A_STRANGER",
     trusted: false,
-    says: /does not trust the certificate of .*NODE_EXTRA_/,
+    says: /does not trust the certificate of .*--ca/,
   },
   { kind: "OTHER_NAME", trusted: true, says: /certificate of .* was issued for other names/ },
   { kind: "EXPIRED", trusted: true, says: /certificate of .* has expired .*clocks/ },
