@@ -16,6 +16,7 @@ import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/addr
 import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
+import { keepCollectionsShort } from "./common/compiler.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
 import { Lock } from "./common/lock.ts";
@@ -166,6 +167,7 @@ const EXAMPLES = `Examples:
 `;
 
 async function runDevice(options: Options): Promise<void> {
+  keepCollectionsShort();
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
   const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);

@@ -17,8 +17,13 @@ export function tuneV8(): void {
   // Little survives a collection of new objects, so the wake-ups of helper threads cost more than they
   // save. TCP between two Xen frontends cost 5.2 s of processor time a GB, and 4.5 with this.
   setFlagsFromString("--no-parallel-scavenge");
-  // A collection of new objects stops the thread for as long as it copies those that are in use. With
-  // 16 MB of new objects it stopped a device whose port was flooded with sockets for 63 ms, and with
-  // the megabyte that V8 begins with for 8 ms.
+}
+
+/**
+ * For a device, whose peers decide how many objects are in use. A collection of new objects stops the
+ * thread for as long as it copies those. With 16 MB of new objects it stopped a device whose port was
+ * flooded with sockets for 63 ms, and with the megabyte that V8 begins with for 8 ms.
+ */
+export function keepCollectionsShort(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
 }

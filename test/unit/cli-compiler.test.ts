@@ -6,10 +6,11 @@ import { expect, test, vi } from "vitest";
 const set = vi.hoisted(() => vi.fn<(flag: string) => void>());
 vi.mock("node:v8", () => ({ setFlagsFromString: set }));
 
-const { tuneV8 } = await import("../../cli/common/compiler.ts");
+const { keepCollectionsShort, tuneV8 } = await import("../../cli/common/compiler.ts");
 
 test("this Node knows the options of V8 that the command sets", () => {
   tuneV8();
+  keepCollectionsShort();
   const known = execFileSync(process.execPath, ["--v8-options"], { encoding: "utf8" });
   const names = set.mock.calls.map(([flag]) => /^--(?:no-)?([a-z-]+)(?:=\d+)?$/.exec(flag)?.[1]);
   expect(names).toHaveLength(5);
