@@ -13,7 +13,7 @@ import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
-import { Gate } from "./access/gate.ts";
+import { type Denial, Gate, type Identity } from "./access/gate.ts";
 import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
@@ -221,6 +221,11 @@ export class DeviceServer implements ConnectionOwner {
           ? `${name} did not leave within ${MOVE_MS / 1000} s: its frontend may be busy with a reset; try again`
           : `${name} did not move: it is moving already, or its connection ended`,
     };
+  }
+
+  /** Makes a ticket; see Gate.ticket. */
+  ticket(identity: Identity, path: string, origin: string | undefined): string | Denial {
+    return this.#gate.ticket(identity, path, origin);
   }
 
   // Services for a connection.

@@ -3,6 +3,7 @@
  *
  *   Authorization: Bearer TOKEN ──► the client whose hash it has
  *   a certificate of --ca ────────► the client with its common name
+ *   a ticket ─────────────────────► the client that asked for it
  *   neither ──────────────────────► 401, when the device has clients at all
  *
  * A client that is removed or changed, or whose time ends, loses its connections.
@@ -10,7 +11,8 @@
  * Source: RFC 6750 (bearer tokens), RFC 9110, 11.6 (WWW-Authenticate), RFC 6585, 4 (429).
  */
 import type { IncomingHttpHeaders } from "node:http";
-import { ANYBODY, NEEDS, type Role } from "./roles.ts";
+import { ANY_CLIENT, ANYBODY, NEEDS, type Need, type Role } from "./roles.ts";
+import { TICKET_MS, Tickets } from "./tickets.ts";
 import { type Client, endOf, hashOf, idOf, matches, mayHave } from "./token.ts";
 
 /** Refused tries of one address within WINDOW_MS, after which further ones are not looked at. */
@@ -69,6 +71,8 @@ export interface Caller {
   readonly address: string;
   /** Common name of a certificate that the device's `ca` has issued. */
   readonly certificate?: string | undefined;
+  /** A ticket from the URL of an upgrade. That of a page is in its cookies. */
+  readonly ticket?: string | undefined;
 }
 
 export interface GateOptions {
@@ -90,6 +94,7 @@ export class Gate {
   #clients: ReadonlyMap<string, Client> | undefined;
   /** The identities that hold something open, or may do so, by id. */
   readonly #identities = new Map<string, Identity>();
+  readonly #tickets = new Tickets<Identity>();
   /** Refused tries by address, oldest first. */
   readonly #tries = new Map<string, { count: number; since: number }>();
 
@@ -107,19 +112,42 @@ export class Gate {
 
   /** Decides about a request for `path`. */
   admit(path: string, caller: Caller): Identity | Denial {
-    const need = Object.hasOwn(NEEDS, path) ? NEEDS[path]! : "admin";
+    const need = needOf(path);
     if (this.isOpen || need === ANYBODY) return this.#anyone;
+    const ticket = caller.ticket ?? cookieOf(caller.headers.cookie);
+    if (ticket !== undefined && caller.headers.authorization === undefined) {
+      const holder = this.#tickets.use(ticket, path, caller.headers.origin, this.#now());
+      if (holder === undefined)
+        return this.#unknown(caller, "the ticket is used, old or for another place");
+      // What the holder may has been looked at when the ticket was made, and ends with its rights.
+      return holder;
+    }
     const client = this.#clientOf(caller);
     if (client === undefined || this.#now() >= endOf(client)) {
-      return this.#unknown(caller, client !== undefined);
+      return this.#unknown(caller, client && "the token has expired");
     }
-    if (!client.roles.some((role) => role === need || role === "admin")) {
+    const refusal = this.#refusal(client, need);
+    return refusal ?? this.#identityOf(client);
+  }
+
+  /** Makes a ticket with which a browser may ask for `path` once. */
+  ticket(identity: Identity, path: string, origin: string | undefined): string | Denial {
+    const refusal =
+      identity.client === undefined ? undefined : this.#refusal(identity.client, needOf(path));
+    if (refusal !== undefined) return refusal;
+    const until = this.#now() + TICKET_MS;
+    return this.#tickets.make({ holder: identity, path, origin, until });
+  }
+
+  #refusal(client: Client, need: Need): Denial | undefined {
+    const may = need === ANY_CLIENT || need === ANYBODY;
+    if (!may && !client.roles.some((role) => role === need || role === "admin")) {
       return denial(FORBIDDEN, `${client.id} may not do this: it needs the role ${need}`);
     }
     if (client.segments?.includes(this.#segment) === false) {
       return denial(FORBIDDEN, `${client.id} has no rights on the segment ${this.#segment}`);
     }
-    return this.#identityOf(client);
+    return undefined;
   }
 
   /** Replaces the clients. Those that are gone or changed lose what they hold. */
@@ -139,8 +167,9 @@ export class Gate {
     const now = this.#now();
     for (const [id, identity] of this.#identities) {
       if (now >= endOf(identity.client!)) this.#end(id, identity, "its time is over");
-      else if (identity.uses === 0) this.#identities.delete(id);
+      else if (identity.uses === 0 && !this.#tickets.hasOf(identity)) this.#identities.delete(id);
     }
+    this.#tickets.tick(now);
     for (const [address, { since }] of this.#tries) {
       if (now - since < WINDOW_MS) break;
       this.#tries.delete(address);
@@ -149,6 +178,7 @@ export class Gate {
 
   #end(id: string, identity: Identity, why: string): void {
     this.#identities.delete(id);
+    this.#tickets.revoke(identity);
     identity.end(`${id}: ${why}`);
   }
 
@@ -186,7 +216,7 @@ export class Gate {
     return identity;
   }
 
-  #unknown({ headers, address }: Caller, isOver: boolean): Denial {
+  #unknown({ headers, address }: Caller, why: string | undefined): Denial {
     const now = this.#now();
     const tries = this.#tries.get(address);
     const isNew = tries === undefined || now - tries.since >= WINDOW_MS;
@@ -203,12 +233,10 @@ export class Gate {
         "retry-after": String(seconds),
       });
     }
-    const why = isOver
-      ? "the token has expired"
-      : headers.authorization === undefined
-        ? `this device wants ${this.#certificates ? "a token or a certificate" : "a token"}`
-        : "the token is not one of this device";
-    return denial(UNKNOWN, why, { "www-authenticate": 'Bearer realm="ringwire"' });
+    const wants = `this device wants ${this.#certificates ? "a token or a certificate" : "a token"}`;
+    const wrong =
+      headers.authorization === undefined ? wants : "the token is not one of this device";
+    return denial(UNKNOWN, why ?? wrong, { "www-authenticate": 'Bearer realm="ringwire"' });
   }
 }
 
@@ -218,6 +246,16 @@ const TOO_MANY = "429 Too Many Requests";
 const NOBODY = hashOf("nobody");
 /** Roles of a certificate at a device without a list of clients. */
 const CERTIFIED: Role[] = ["nic"];
+
+/** The cookie of a ticket. */
+export const TICKET_COOKIE = "ringwire-ticket";
+
+const cookieOf = (cookies: string | undefined): string | undefined =>
+  cookies === undefined
+    ? undefined
+    : /(?:^|; *)ringwire-ticket=([\w-]{1,64})(?:;|$)/.exec(cookies)?.[1];
+
+const needOf = (path: string): Need => (Object.hasOwn(NEEDS, path) ? NEEDS[path]! : "admin");
 
 const denial = (
   status: string,

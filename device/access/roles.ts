@@ -20,9 +20,13 @@ export type Role = (typeof ROLES)[number];
 
 /** A path that anybody may ask: it says nothing about the lab. */
 export const ANYBODY = "anybody";
+/** A path that every known client may ask. */
+export const ANY_CLIENT = "any client";
 
-/** The role that each path of the device needs. A path that is missing here exists for nobody. */
-export const NEEDS: Readonly<Record<string, Role | typeof ANYBODY>> = {
+export type Need = Role | typeof ANYBODY | typeof ANY_CLIENT;
+
+/** The role that each path of the device needs. A path that is missing here needs `admin`. */
+export const NEEDS: Readonly<Record<string, Need>> = {
   "/nic": "nic",
   "/addresses": "inspect",
   "/capture": "capture",
@@ -31,4 +35,5 @@ export const NEEDS: Readonly<Record<string, Role | typeof ANYBODY>> = {
   "/migrate": "control",
   "/readyz": ANYBODY,
   "/status": "inspect",
+  "/ticket": ANY_CLIENT,
 };

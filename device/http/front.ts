@@ -404,7 +404,9 @@ export class Front {
     // use any host name.
     const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
     if (!this.#allows(target, request, browser, refuse)) return;
-    const identity = this.#identify(target, request, front, refuse);
+    // A browser's upgrade has no header for a token.
+    const ticket = new URLSearchParams(target.query).get("ticket") ?? undefined;
+    const identity = this.#identify(target, request, front, refuse, ticket);
     if (identity === undefined) return;
     const refusal = this.#options.upgradeRefusal(target, request);
     if (refusal !== undefined) {
@@ -423,8 +425,9 @@ export class Front {
     { headers }: IncomingMessage,
     { address, certificate }: FrontSocket,
     refuse: Refuse,
+    ticket?: string,
   ): Identity | undefined {
-    const found = this.#options.admit(path, { headers, address, certificate });
+    const found = this.#options.admit(path, { headers, address, certificate, ticket });
     if (found instanceof Identity) return found;
     const isKnown = found.status.startsWith("403");
     const reason = isKnown ? Refused.FORBIDDEN : Refused.UNKNOWN_CLIENT;

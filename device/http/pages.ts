@@ -5,6 +5,7 @@
  *   /capture    frames and rings as pcapng      /metrics  Prometheus
  *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
+ *   /ticket     lets a browser ask once
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
@@ -13,6 +14,7 @@ import { capturePage } from "../capture/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";
 import type { DeviceServer } from "../server.ts";
+import { ticketPage } from "../ticket-page.ts";
 import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
@@ -21,6 +23,8 @@ import { SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
 const ALLOW = { allow: "GET, HEAD" };
+/** Pages that change something. */
+const POSTED: ReadonlySet<string> = new Set(["/migrate", "/ticket"]);
 /** Most characters of an unknown path that an answer repeats. */
 const MAX_PATH_CHARS = 100;
 
@@ -62,6 +66,7 @@ export class Pages {
       "/capture": (response, asked, request) =>
         capturePage(device.captures, asked, request, response),
       "/migrate": (response, asked, request) => migratePage(device, asked, request, response),
+      "/ticket": (response, asked, request) => ticketPage(device, asked, request, response),
     };
     this.#paths = Object.keys(this.#pages).join(" ");
   }
@@ -74,7 +79,7 @@ export class Pages {
     } else if (path === "*") {
       const text = `this device has pages, and no options: ${this.#paths}\n`;
       reply(response, 405, TEXT_TYPE, text, ALLOW);
-    } else if (path !== "/migrate" && method !== "GET" && method !== "HEAD") {
+    } else if (!POSTED.has(path) && method !== "GET" && method !== "HEAD") {
       reply(response, 405, TEXT_TYPE, "only GET\n", ALLOW);
     } else {
       return false;

@@ -26,12 +26,13 @@ import { BASE, runAll, type Variant } from "./variant.ts";
 
 /** Groups that run when none is named. */
 const USUAL = ["limit", "ring", "netmap", "capture", "capture-writer", "xen", "tap"] as const;
-const GROUPS = [...USUAL, "growth", "neighbours", "http"] as const;
+const GROUPS = [...USUAL, "tls", "growth", "neighbours", "http"] as const;
 
 const HELP = `npm run bench                           ${USUAL.join(" ")}
 npm run bench -- tap                    one group
 npm run bench -- tap/ena ring/60        single rows
 npm run bench -- tap --base ../before   the same with another built checkout in turns
+npm run bench -- tls ring xen           ring to ring with TLS, and without
 npm run bench -- growth                 1 to 1000 idle NICs
 npm run bench -- neighbours http        an honest pair beside each flood
 
@@ -148,9 +149,19 @@ function allVariants({ base, seconds, nice, zeroMask, ringSize }: Options): Vari
         });
       }
     };
+    const frontend = { script: "test/bench/ring-worker.ts", args: ["--driver", "xen"] };
+    for (const [name, rest] of [
+      ["tls-ena", {}],
+      ["tls-xen", { frontend }],
+    ] as const) {
+      variants.push({
+        name: `${name}/${frameBytes}`,
+        group: "tls",
+        run: () => measureRing({ ...shared, ...rest, whenFull: "hold", tls: true }),
+      });
+    }
     for (const whenFull of ["drop", "hold"] as const) {
       both(whenFull === "drop" ? "ring" : "ring-hold", "ring", { whenFull });
-      const frontend = { script: "test/bench/ring-worker.ts", args: ["--driver", "xen"] };
       both(whenFull === "drop" ? "xen" : "xen-hold", "xen", { whenFull, frontend });
     }
     for (const { name, rings, worker } of NETMAP_SETUPS) {

@@ -59,6 +59,8 @@ export function ratiosOf(outcomes: Outcomes): Ratio[] {
       if (best === undefined) continue;
       for (const ring of RINGS) put(`${ring}/${size}`, `${kind}/${size}x${best.batch}`);
     }
+    put(`tls-ena/${size}`, `ring-hold/${size}`);
+    put(`tls-xen/${size}`, `xen-hold/${size}`);
     for (const { name, args } of CAPTURE_SETUPS) {
       if (args.length > 0) put(`${name}/${size}`, `capture-off/${size}`);
     }

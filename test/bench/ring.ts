@@ -4,6 +4,13 @@
  *
  *   generator ─► driver ─► link ─► device: rings, switch, rings ─► link ─► driver ─► sink
  */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { get as getHttp } from "node:http";
+import { get as getHttps } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { CERTIFICATES, KEY } from "../support/certificates.ts";
 import { sleep, startRingwire, startScript } from "../support/process.ts";
 import { workOf } from "./processor.ts";
 import type { Measured } from "./variant.ts";
@@ -23,6 +30,8 @@ export interface RingOptions {
   readonly device?: readonly string[];
   /** Another built checkout, whose device and frontends run. */
   readonly tree?: string | undefined;
+  /** The device and both frontends speak TLS. */
+  readonly tls?: boolean;
   /** What the device does with a frame when the receiver has no buffer. */
   readonly whenFull: "drop" | "hold";
 }
@@ -59,25 +68,52 @@ function dropsOf(status: DeviceStatus): Record<string, number> {
   return drops;
 }
 
+/** Files for a device with TLS, in a folder of their own. */
+function tlsFiles(): { args: string[]; env: Record<string, string> } & Disposable {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-bench-"));
+  const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+  writeFileSync(cert, CERTIFICATES.SELF_SIGNED);
+  writeFileSync(key, KEY);
+  return {
+    args: ["--cert", cert, "--key", key],
+    env: { NODE_EXTRA_CA_CERTS: cert },
+    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** The status page of a device; fetch has no option for a certificate. */
+function readStatus(url: string): Promise<DeviceStatus> {
+  const get = url.startsWith("https:") ? getHttps : getHttp;
+  return new Promise((resolve, reject) => {
+    const options = { ca: CERTIFICATES.SELF_SIGNED, agent: false };
+    const asked = get(`${url}/status`, options, (answer) => {
+      text(answer).then((page) => resolve(JSON.parse(page) as DeviceStatus), reject);
+    });
+    asked.on("error", reject);
+  });
+}
+
 export async function measureRing(options: RingOptions): Promise<Measured> {
   const { tree } = options;
+  using files = options.tls === true ? tlsFiles() : undefined;
   await using device = startRingwire(
     [
       ...["device", "--listen", "127.0.0.1:0", "--json"],
       ...["--when-full", options.whenFull],
       ...(options.device ?? []),
+      ...(files?.args ?? []),
     ],
     { tree },
   );
   const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
-  const http = `http://127.0.0.1:${port}`;
+  const http = `${files === undefined ? "http" : "https"}://127.0.0.1:${port}`;
 
   const { script, args: more } = options.frontend ?? { script: FRONTEND, args: [] };
   const frontend = (role: "generate" | "sink", to: readonly string[] = []) => {
     const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
     args.push("--ring-size", String(options.ringSize));
     if (options.zeroMask) args.push("--zero-mask");
-    return startScript(script, [...args, ...more, ...to], { tree });
+    return startScript(script, [...args, ...more, ...to], { tree, env: files?.env ?? {} });
   };
   await using sink = frontend("sink");
   const { mac } = await sink.waitForJson<{ mac?: string }>((line) => line.ready === true);
@@ -90,7 +126,7 @@ export async function measureRing(options: RingOptions): Promise<Measured> {
     child.tell(String(tag));
     return await child.waitForJson<FrontendCount>((line) => line.tag === tag);
   };
-  const status = async () => (await (await fetch(`${http}/status`)).json()) as DeviceStatus;
+  const status = () => readStatus(http);
 
   for (let step = 0; step < WARM_UP.steps; step++) {
     await sleep(WARM_UP.stepMs);

@@ -4,7 +4,7 @@ import { request as requestHttps } from "node:https";
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ANYBODY, NEEDS, ROLES, type Role } from "../../device/access/roles.ts";
+import { ANY_CLIENT, ANYBODY, NEEDS, ROLES, type Role } from "../../device/access/roles.ts";
 import { SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { LabFiles } from "../support/lab-files.ts";
@@ -39,12 +39,14 @@ interface Asks {
   readonly certificate?: string;
   readonly upgrade?: boolean;
   readonly method?: string;
+  readonly body?: string;
+  readonly role?: Role;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The status of an answer, its headers and its text; a stream is left behind its head. */
 function ask(path: string, asks: Asks = {}) {
-  const { token, certificate, upgrade = false, method = "GET" } = asks;
+  const { token, certificate, upgrade = false, method = "GET", body } = asks;
   const headers = {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     ...(upgrade
@@ -62,7 +64,7 @@ function ask(path: string, asks: Asks = {}) {
     certificate === undefined
       ? {}
       : { cert: files.text(`${certificate}.pem`), key: files.text(`${certificate}-key.pem`) };
-  return new Promise<{ status: number; text: string; challenge: string | undefined }>(
+  return new Promise<{ status: number; text: string; challenge?: string; cookie?: string }>(
     (resolve, reject) => {
       const asked = requestHttps(
         {
@@ -71,7 +73,8 @@ function ask(path: string, asks: Asks = {}) {
         },
         (answer) => {
           const { statusCode: status = 0 } = answer;
-          const challenge = answer.headers["www-authenticate"];
+          const challenge = answer.headers["www-authenticate"] ?? "";
+          const cookie = answer.headers["set-cookie"]?.[0] ?? "";
           let text = "";
           if (path.startsWith("/capture") && status === 200) {
             answer.destroy();
@@ -82,15 +85,15 @@ function ask(path: string, asks: Asks = {}) {
             text += part;
           });
           answer.on("error", () => {});
-          answer.on("end", () => resolve({ status, text, challenge }));
+          answer.on("end", () => resolve({ status, text, challenge, cookie }));
         },
       );
       asked.on("upgrade", (answer, socket) => {
         socket.destroy();
-        resolve({ status: answer.statusCode ?? 0, text: "", challenge: undefined });
+        resolve({ status: answer.statusCode ?? 0, text: "" });
       });
       asked.on("error", reject);
-      asked.end();
+      asked.end(body);
     },
   );
 }
@@ -101,13 +104,14 @@ describe("every path", () => {
   );
   it.each(rows)("fault-L5 %s needs %s: with the role %s", async (path, need, role) => {
     const upgrade = path === "/nic";
-    const method = path === "/migrate" ? "POST" : "GET";
+    const isPosted = path === "/migrate" || path === "/ticket";
+    const method = isPosted ? "POST" : "GET";
     const { status } = await ask(path, { token: tokens.get(role), upgrade, method });
-    const may = need === ANYBODY || role === need || role === "admin";
+    const may = [ANYBODY, ANY_CLIENT, role].includes(need) || role === "admin";
     if (!may) expect(status).toBe(403);
     else if (upgrade) expect(status).toBe(101);
     // A POST without a body is refused by the page itself: it got through.
-    else if (path === "/migrate") expect(status).toBe(403);
+    else if (isPosted) expect(status).toBe(403);
     else expect(status).toBe(200);
   });
 
@@ -125,7 +129,7 @@ describe("every path", () => {
 
   it("a refusal of /migrate by the page is another than by the gate", async () => {
     const asks = { method: "POST", headers: { "content-type": "text/plain" } };
-    const by = async (role: Role) => await ask("/migrate", { ...asks, token: tokens.get(role) });
+    const by = (role: Role) => ask("/migrate", { ...asks, token: tokens.get(role) });
     expect((await by("control")).text).toContain("only programs may ask this");
     expect((await by("nic")).text).toContain("it needs the role control");
   });
@@ -133,6 +137,53 @@ describe("every path", () => {
   it("fault-L4 a token in the URL is none", async () => {
     const path = `/status?token=${tokens.get("admin")}&access_token=${tokens.get("admin")}`;
     expect([401, 429]).toContain((await ask(path)).status);
+  });
+});
+
+describe("a ticket", () => {
+  /** What POST /ticket answers to a page of this device. */
+  async function ticket(path: string, more: Asks = {}) {
+    const origin = `https://127.0.0.1:${device.port}`;
+    const headers = { "content-type": "application/json", origin, ...more.headers };
+    const asks = { token: tokens.get("admin"), method: "POST", body: JSON.stringify({ path }) };
+    return await ask("/ticket", { ...asks, ...more, headers });
+  }
+  const textOf = ({ text }: { text: string }): string => JSON.parse(text).ticket as string;
+
+  it("fault-L2 opens one page as a cookie, once", async () => {
+    const made = await ticket("/status");
+    expect(made.cookie).toMatch(
+      /^ringwire-ticket=[\w-]{32}; Path=\/status; Max-Age=60; HttpOnly; SameSite=Strict; Secure$/,
+    );
+    const headers = { cookie: made.cookie!.split(";")[0]! };
+    expect((await ask("/status", { headers })).status).toBe(200);
+    expect([401, 429]).toContain((await ask("/status", { headers })).status);
+  });
+
+  it("fault-L2, L3 opens one upgrade in its URL, from the origin that asked", async () => {
+    const origin = `https://127.0.0.1:${device.port}`;
+    const upgrade = async (text: string) =>
+      await ask(`/nic?ticket=${text}`, { upgrade: true, headers: { origin } });
+    const made = textOf(await ticket("/nic"));
+    expect((await upgrade(made)).status).toBe(101);
+    expect([401, 429]).toContain((await upgrade(made)).status);
+    const foreign = await ticket("/nic", { headers: { origin: "https://evil" } });
+    expect(foreign.status).toBe(403);
+    const page = textOf(await ticket("/status"));
+    expect([401, 429]).toContain((await upgrade(page)).status);
+  });
+
+  it.each<[number, string, Asks]>([
+    [403, "a form", { headers: { "content-type": "application/x-www-form-urlencoded" } }],
+    [400, "no path", { body: "{}" }],
+    [400, "a path of another site", { body: '{"path":"//evil/x"}' }],
+    [400, "a path with a line break", { body: '{"path":"/a\\r\\nSet-Cookie: x"}' }],
+    [413, "a long body", { body: `{"path":"/${"x".repeat(5000)}"}` }],
+    [405, "GET", { method: "GET" }],
+    [403, "a path that the client may not ask", { body: '{"path":"/metrics"}', role: "capture" }],
+  ])("is refused with %i for %s", async (status, _what, { role, ...more }) => {
+    const token = role === undefined ? {} : { token: tokens.get(role) };
+    expect((await ticket("/status", { ...more, ...token })).status).toBe(status);
   });
 });
 

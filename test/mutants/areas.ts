@@ -48,6 +48,8 @@ export const AREAS: Readonly<Record<string, readonly string[]>> = {
     "frontend/xen/pool.ts",
     "frontend/xen/memory.ts",
   ],
+  access: ["device/access", "device/http/front.ts", "device/http/front-socket.ts"],
+  turns: ["shared/reactor/reactor.ts", "shared/slices.ts", "device/capture/hub.ts"],
   "ena-device": ["device/ena"],
   "xen-device": [
     "device/xen/netback",

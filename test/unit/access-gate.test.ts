@@ -1,7 +1,7 @@
 /** The gate: who may ask for what, and until when. (fault-L1, L5, L10, L11) */
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Caller, type Denial, Gate, Identity } from "../../device/access/gate.ts";
-import { ANYBODY, NEEDS, ROLES } from "../../device/access/roles.ts";
+import { ANY_CLIENT, ANYBODY, NEEDS, ROLES } from "../../device/access/roles.ts";
 import { type Client, hashOf, newToken } from "../../device/access/token.ts";
 
 let now: number;
@@ -59,7 +59,7 @@ describe("the table of roles", () => {
   );
   it.each(rows)("fault-L5 %s needs %s; a client with %s", (path, need, role) => {
     open([client("a", { roles: [role] })]);
-    const may = need === ANYBODY || role === need || role === "admin";
+    const may = [ANYBODY, ANY_CLIENT, role].includes(need) || role === "admin";
     if (may) expect(identity(path, shown("a"))).toBeInstanceOf(Identity);
     else expect(denial(path, shown("a")).status).toMatch(/^403/);
     if (need !== ANYBODY) expect(denial(path, bearer(undefined)).status).toMatch(/^401/);
@@ -229,5 +229,86 @@ describe("certificates", () => {
     open([{ id: "op", certificate: "operator", roles: ["admin"] }], true);
     const headers = { authorization: `Bearer ${newToken("op")}` };
     expect(denial("/status", { ...of("operator"), headers }).status).toMatch(/^401/);
+  });
+});
+
+describe("fault-L2 a ticket", () => {
+  const ORIGIN = "https://lab:7700";
+  beforeEach(() => open([client("a", { roles: ["capture"] }), client("b")]));
+
+  function ticket(path = "/capture", origin: string | undefined = ORIGIN): string {
+    const made = gate.ticket(identity("/ticket", shown("a")), path, origin);
+    if (typeof made !== "string") throw new Error(made.sentence);
+    return made;
+  }
+  const inUrl = (text: string, origin: string | undefined = ORIGIN): Caller => ({
+    headers: origin === undefined ? {} : { origin },
+    address: "10.0.0.1",
+    ticket: text,
+  });
+  const inCookie = (text: string): Caller => ({
+    headers: { cookie: `theme=dark; ringwire-ticket=${text}; x=y` },
+    address: "10.0.0.1",
+  });
+
+  it.each([
+    ["the URL", inUrl],
+    ["a cookie", inCookie],
+  ])("in %s is good once, for who asked for it", (_where, shows) => {
+    const made = ticket();
+    expect(identity("/capture", shows(made)).id).toBe("a");
+    expect(denial("/capture", shows(made))).toMatchObject({
+      status: "401 Unauthorized",
+      sentence: "the ticket is used, old or for another place",
+    });
+  });
+
+  it.each<[string, (made: string) => Identity | Denial]>([
+    ["on another path", (made) => gate.admit("/status", inUrl(made))],
+    ["from another origin", (made) => gate.admit("/capture", inUrl(made, "https://evil"))],
+    ["from no page at all", (made) => gate.admit("/capture", inUrl(made, "null"))],
+  ])("%s is refused, and ends", (_what, use) => {
+    const made = ticket();
+    expect(use(made)).not.toBeInstanceOf(Identity);
+    expect(denial("/capture", inUrl(made)).status).toMatch(/^401/);
+  });
+
+  it("is good for a minute", () => {
+    const [one, other] = [ticket(), ticket()];
+    now += 59_999;
+    expect(identity("/capture", inUrl(one)).id).toBe("a");
+    now += 1;
+    expect(denial("/capture", inUrl(other)).status).toMatch(/^401/);
+  });
+
+  it("ends with its client", () => {
+    const made = ticket();
+    gate.tick();
+    gate.renew([client("b")]);
+    expect(denial("/capture", inUrl(made)).status).toMatch(/^401/);
+  });
+
+  it("is made only for what its client may, and by a client", () => {
+    const a = identity("/ticket", shown("a"));
+    expect(gate.ticket(a, "/metrics", ORIGIN)).toMatchObject({ status: "403 Forbidden" });
+    expect(gate.ticket(a, "/secret", ORIGIN)).toMatchObject({ status: "403 Forbidden" });
+    expect(denial("/ticket", bearer(undefined)).status).toMatch(/^401/);
+  });
+
+  it("is not looked at beside a token", () => {
+    const made = ticket();
+    const both = { ...shown("b"), ticket: made };
+    expect(denial("/capture", both).status).toMatch(/^403/);
+    expect(identity("/capture", inUrl(made)).id).toBe("a");
+  });
+
+  it("of a client ends when it has asked for many more; those of others do not", () => {
+    open([client("a", { roles: ["capture"] }), client("c", { roles: ["capture"] })]);
+    const others = gate.ticket(identity("/ticket", shown("c")), "/capture", ORIGIN) as string;
+    const all = Array.from({ length: 33 }, () => ticket());
+    expect(denial("/capture", inUrl(all[0]!)).status).toMatch(/^401/);
+    expect(identity("/capture", inUrl(all[1]!)).id).toBe("a");
+    expect(identity("/capture", inUrl(all[32]!)).id).toBe("a");
+    expect(identity("/capture", inUrl(others)).id).toBe("c");
   });
 });
