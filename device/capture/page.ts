@@ -38,6 +38,7 @@ export async function capturePage(
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
     const owner = request.socket.remoteAddress ?? "";
     const asked = await parse(new URLSearchParams(query), owner, hub.filters);
+    if (response.destroyed) return;
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
     // TCP keep-alive detects a reader whose host has vanished, even when there is nothing to send.

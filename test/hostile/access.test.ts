@@ -20,6 +20,8 @@ beforeAll(async () => {
   await files.certificate("device", "--host", "localhost", "127.0.0.1");
   await files.certificate("alice");
   for (const role of ROLES) tokens.set(role, await files.token(role, "--role", role));
+  await files.token("op", "--certificate", "op", "--role", "admin");
+  await files.certificate("op");
   old = await files.token("old", "--role", "admin", "--expires", "2020-01-01");
   const args = [...files.deviceTls, ...files.ca, "--tokens", files.tokens];
   device = await DeviceProcess.start(...args);
@@ -195,13 +197,14 @@ describe("certificates", () => {
   it("of another issuer are none", async () => {
     using others = new LabFiles();
     await others.certificate("ca");
-    await others.certificate("admin");
+    await others.certificate("op");
+    expect((await ask("/status", { certificate: "op" })).status).toBe(200);
     const answer = await new Promise<number>((resolve, reject) => {
       const asked = requestHttps(
         {
           ...{ host: "127.0.0.1", port: device.port, path: "/status", agent: false },
           ca: files.text("ca.pem"),
-          ...{ cert: others.text("admin.pem"), key: others.text("admin-key.pem") },
+          ...{ cert: others.text("op.pem"), key: others.text("op-key.pem") },
         },
         ({ statusCode = 0 }) => resolve(statusCode),
       );
@@ -294,30 +297,43 @@ it("fault-L10, L12 many refused tries leave nothing behind", async () => {
   expect(http.refused.unknown_client).toBeGreaterThanOrEqual(refused);
 });
 
+/** A capture of a client, and its end. */
+const open = (token: string): Promise<{ ended: Promise<void>; leave: () => void }> =>
+  new Promise((resolve, reject) => {
+    const asked = requestHttps(
+      {
+        ...{ host: "127.0.0.1", port: device.port, path: "/capture", agent: false },
+        ...{ ca: files.text("ca.pem"), headers: { authorization: `Bearer ${token}` } },
+      },
+      (answer) => {
+        if (answer.statusCode !== 200) {
+          answer.destroy();
+          reject(new Error(`HTTP ${answer.statusCode}`));
+          return;
+        }
+        answer.resume();
+        answer.on("error", () => {});
+        const ended = new Promise<void>((left) => answer.on("close", left));
+        resolve({ ended, leave: () => answer.destroy() });
+      },
+    );
+    asked.on("error", reject);
+    asked.end();
+  });
+
+it("fault-L1 a client whose time ends loses its capture", async () => {
+  const until = new Date(Date.now() + 4000).toISOString();
+  const brief = await files.token("brief", "--role", "capture", "--expires", until);
+  const theirs = await eventually("the new token is known", () =>
+    open(brief).catch(() => undefined),
+  );
+  await theirs.ended;
+  expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(until));
+  await expect(open(brief)).rejects.toThrow(/HTTP (401|429)/);
+});
+
 it("fault-L11 a revoked client loses its capture, and no other", async () => {
   const watcher = await files.token("watcher", "--role", "capture");
-  const open = (token: string): Promise<{ ended: Promise<void>; leave: () => void }> =>
-    new Promise((resolve, reject) => {
-      const asked = requestHttps(
-        {
-          ...{ host: "127.0.0.1", port: device.port, path: "/capture", agent: false },
-          ...{ ca: files.text("ca.pem"), headers: { authorization: `Bearer ${token}` } },
-        },
-        (answer) => {
-          if (answer.statusCode !== 200) {
-            answer.destroy();
-            reject(new Error(`HTTP ${answer.statusCode}`));
-            return;
-          }
-          answer.resume();
-          answer.on("error", () => {});
-          const ended = new Promise<void>((left) => answer.on("close", left));
-          resolve({ ended, leave: () => answer.destroy() });
-        },
-      );
-      asked.on("error", reject);
-      asked.end();
-    });
   const theirs = await eventually("the new token is known", () =>
     open(watcher).catch(() => undefined),
   );

@@ -86,6 +86,9 @@ it("a client of another segment has no rights", () => {
     sentence: "a has no rights on the segment lan0",
   });
   expect(identity("/nic", shown("b")).id).toBe("b");
+  for (const [path, need] of Object.entries(NEEDS)) {
+    if (need !== ANYBODY) expect(denial(path, shown("a")).status).toMatch(/^403/);
+  }
 });
 
 describe("a client is not known", () => {
@@ -300,6 +303,14 @@ describe("fault-L2 a ticket", () => {
     const both = { ...shown("b"), ticket: made };
     expect(denial("/capture", both).status).toMatch(/^403/);
     expect(identity("/capture", inUrl(made)).id).toBe("a");
+  });
+
+  it("of a program is for no page of any origin", () => {
+    const a = identity("/ticket", shown("a"));
+    const [one, other] = [1, 2].map(() => gate.ticket(a, "/capture", undefined) as string);
+    expect(denial("/capture", inUrl(one!, "https://evil")).status).toMatch(/^401/);
+    const plain = { headers: {}, address: "10.0.0.1", ticket: other };
+    expect(identity("/capture", plain).id).toBe("a");
   });
 
   it("of a client ends when it has asked for many more; those of others do not", () => {

@@ -430,6 +430,21 @@ describe("rings", () => {
     expect(links.filter(({ taps }) => taps.size > 0)).toEqual([]);
   });
 
+  it("of one NIC are recorded alone, of those that are there and of those that come", async () => {
+    const stage = new Stage();
+    const [a, b] = ["a", "b"].map((name) => {
+      stage.plug(new TestPort(name));
+      const link = new TestLink(name);
+      stage.hub.linkJoined(link);
+      return link;
+    });
+    const recorder = stage.hub.start(new MemoryOutput(), { ...RING, sources: ["b"] });
+    const c = new TestLink("c");
+    stage.hub.linkJoined(c);
+    expect([a, b, c].map((link) => link!.taps.size)).toEqual([0, 1, 0]);
+    await recorder.stop("test");
+  });
+
   it("end with the capture, and not with another's", async () => {
     const stage = new Stage();
     const link = new TestLink("a");

@@ -135,6 +135,25 @@ describe("over HTTP", () => {
     server.close();
   });
 
+  it("a client that loses its rights while its filter is compiled has no capture", async () => {
+    const stage = new Stage();
+    const identity = new Identity(undefined);
+    const page = Promise.withResolvers<void>();
+    server = createServer((request, response) => {
+      const asks = { query: "filter=icmp", stream: () => {}, identity };
+      void capturePage(stage.hub, asks, request, response).then(page.resolve, page.reject);
+      identity.end("revoked");
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const asked = get({ port, host: "127.0.0.1", path: "/capture", agent: false });
+    const [error] = (await once(asked, "error")) as [Error];
+    expect(error.message).toMatch(/socket hang up|ECONNRESET/);
+    await page.promise;
+    expect(stage.hub.snapshot()).toMatchObject({ running: 0, begun: 0 });
+  });
+
   it("a socket that is not read is cut off; what it got is whole blocks up to there", async () => {
     const stage = new Stage();
     const identity = new Identity(undefined);

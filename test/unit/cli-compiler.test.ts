@@ -6,6 +6,8 @@ import { expect, test, vi } from "vitest";
 const set = vi.hoisted(() => vi.fn<(flag: string) => void>());
 vi.mock("node:v8", () => ({ setFlagsFromString: set }));
 
+// Another file of this worker may have loaded the module with the real node:v8.
+vi.resetModules();
 const { keepCollectionsShort, tuneV8 } = await import("../../cli/common/compiler.ts");
 
 test("this Node knows the options of V8 that the command sets", () => {

@@ -174,3 +174,16 @@ it.each(["any", "all", "switch"])("attack-S14, ux-S8 no NIC may be called %s", (
   expect(() => join(name)).toThrow(/"\w+" is a word that captures use/);
   expect(join(`${name}0`).name).toBe(`${name}0`);
 });
+
+it("a numbered name that the client may not have is not given", () => {
+  join("ena0");
+  const hello = parseHello({
+    ...{ version: 1, personality: "ena", name: "ena0", instance: "other", numbered: true },
+  });
+  const newcomer = new Frontend(() => {});
+  expect(() => roster.admit(newcomer, hello, (name) => name === "ena0")).toThrow(
+    /"ena0" is the name/,
+  );
+  expect(roster.get("ena1")).toBeUndefined();
+  expect(roster.admit(newcomer, hello, (name) => name === "ena1").name).toBe("ena1");
+});

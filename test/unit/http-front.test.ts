@@ -5,8 +5,9 @@ import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Identity } from "../../device/access/gate.ts";
 import { reply } from "../../device/http/answers.ts";
-import { type Asked, Front } from "../../device/http/front.ts";
+import { type Asked, Front, type FrontOptions } from "../../device/http/front.ts";
 import { silentLogger } from "../../shared/log.ts";
+import { CERTIFICATES, KEY } from "../support/certificates.ts";
 import { eventually } from "../support/process.ts";
 
 const REQUEST = "GET /page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
@@ -14,6 +15,7 @@ const REQUEST = "GET /page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 type Page = (asked: Asked, request: IncomingMessage, response: ServerResponse) => void;
 
 let front: Front;
+let options: FrontOptions;
 let page: Page;
 let port: number;
 let sockets: Socket[];
@@ -23,7 +25,7 @@ let ahead: number;
 beforeEach(async () => {
   sockets = [];
   page = (_asked, _request, response) => reply(response, 200, "text/plain", "well\n");
-  front = new Front({
+  options = {
     host: "127.0.0.1",
     port: 0,
     allowHosts: [],
@@ -33,7 +35,8 @@ beforeEach(async () => {
     page: (asked, request, response) => page(asked, request, response),
     upgradeRefusal: () => ["404 Not Found", "no NICs here"],
     upgrade: () => {},
-  });
+  };
+  front = new Front(options);
   ({ port } = await front.listen());
   ahead = 0;
   const now = performance.now.bind(performance);
@@ -221,4 +224,20 @@ it("a client whose request waits for a slice may leave, or be too slow", async (
   await eventually("the end", empty);
   expect(pages.length).toBeLessThanOrEqual(3);
   expect(stays.said()).toMatch(/^HTTP\/1.1 200 .*well\n$/s);
+});
+
+it("fault-L12 a TLS handshake that is not over in time ends, and no other", async () => {
+  await front.close(0);
+  front = new Front({ ...options, tls: { cert: CERTIFICATES.SELF_SIGNED, key: String(KEY) } });
+  ({ port } = await front.listen());
+  const [silent, half] = await Promise.all([client(""), client("\x16\x03\x01\x02\x00")]);
+  await eventually("both", () => (holds().requests === 2 ? true : undefined));
+  ahead += 6000;
+  const late = await client("");
+  await eventually("all", () => (holds().requests === 3 ? true : undefined));
+  ahead += 5000;
+  const gone = [silent, half].map(({ socket }) => once(socket, "end"));
+  front.tick();
+  await Promise.all(gone);
+  expect([refused(), holds().requests, late.socket.destroyed]).toEqual([{ timeout: 2 }, 1, false]);
 });

@@ -293,6 +293,24 @@ describe("a turn", () => {
       }
     });
 
+    it("counts the time of those that are ready, too", () => {
+      const { waiter, reactor } = byHand();
+      const called: string[] = [];
+      greedy(reactor, called, "abcd", 0.1);
+      const { fd, ring, hush } = bell();
+      watches.push(
+        reactor.watch(fd, sys.EPOLLIN, () => {
+          hush();
+          clock += 5;
+        }),
+      );
+      for (const name of "abc") {
+        ring();
+        waiter.turn(0);
+        expect(called.splice(0)).toEqual([name]);
+      }
+    });
+
     it("mutant-R11 passes over those that have ended", () => {
       const { waiter, reactor } = byHand();
       const called: string[] = [];

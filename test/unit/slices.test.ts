@@ -97,3 +97,19 @@ it("each turn has a piece of work, however long the process stood still before i
   expect(done).toEqual(["a", "b", "c"]);
   spy.mockRestore();
 });
+
+it("new work does not pass work that waits, although the slice has time", async () => {
+  const done: string[] = [];
+  inSlice(work(done, "first", 5));
+  inSlice(() => {
+    done.push("a");
+    inSlice(work(done, "c", 0));
+    expect(slice()).toBeInstanceOf(Promise);
+  });
+  inSlice(work(done, "b", 0));
+  await turns(
+    () => 0,
+    () => done.length === 4,
+  );
+  expect(done).toEqual(["first", "a", "b", "c"]);
+});
