@@ -8,7 +8,7 @@ import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
 import { printable } from "../../shared/pcapng/text.ts";
 import { whenThere } from "../common/device-page.ts";
-import { ExitCode, Failure } from "../common/failure.ts";
+import { Failure, wrong } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
 import {
   addConnectFlag,
@@ -120,8 +120,6 @@ const EXAMPLES = `Examples:
   ringwire capture --connect HOST:7700 --ring -w trace.pcapng      to a file
   ringwire capture --connect HOST:7700 -i ena0 --filter icmp -c 9  nine lines
 `;
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 function check({ write, print, json, rotate, frames, ring, filter }: Options): void {
   if (write === "-") {

@@ -10,7 +10,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { Command } from "commander";
 import * as z from "zod";
-import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { Failure, messageOf, wrong } from "../common/failure.ts";
 import { CommonShape, completed, whole, word } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 
@@ -56,8 +56,6 @@ const EXAMPLES = `Examples:
   ringwire frontend --connect wss://HOST:7700 --ca ca.pem --cert alice.pem \\
     --key alice-key.pem
 `;
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 /** Loaded when it is needed: no other command has to do with it. */
 async function library() {

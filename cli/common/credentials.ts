@@ -9,16 +9,20 @@ const MAX_BYTES = 1 << 20;
 
 /** Reads what this command shows to a device. Throws Failure, which names the flag and the file. */
 export function readCredentials({ ca, cert, key, token }: Reach): Credentials {
-  if ((cert === undefined) !== (key === undefined)) {
-    const [given, missing] = cert === undefined ? ["--key", "--cert"] : ["--cert", "--key"];
-    throw new Failure(`${given} needs ${missing}: a certificate and its key`, ExitCode.USAGE);
-  }
+  checkPair(cert, key);
   return {
     ca: pemFile("--ca", ca, "CERTIFICATE"),
     cert: pemFile("--cert", cert, "CERTIFICATE"),
     key: pemFile("--key", key, "PRIVATE KEY"),
     token: token?.startsWith("@") === true ? tokenOf(textOf("--token", token.slice(1))) : token,
   };
+}
+
+/** Throws Failure for one of --cert and --key without the other. */
+export function checkPair(cert: string | undefined, key: string | undefined): void {
+  if ((cert === undefined) === (key === undefined)) return;
+  const [given, missing] = cert === undefined ? ["--key", "--cert"] : ["--cert", "--key"];
+  throw new Failure(`${given} needs ${missing}: a certificate and its key`, ExitCode.USAGE);
 }
 
 /** Returns the text of a PEM file with at least one block of this kind; undefined without a path. */

@@ -33,3 +33,6 @@ export function systemCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;
 }
+
+/** A Failure for wrong usage. */
+export const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);

@@ -7,7 +7,7 @@ import { createSecureContext } from "node:tls";
 import type { Client } from "../../device/access/token.ts";
 import type { Device, TlsTexts } from "../../device/index.ts";
 import type { Logger } from "../../shared/log.ts";
-import { pemFile, textOf } from "./credentials.ts";
+import { checkPair, pemFile, textOf } from "./credentials.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 
 /** Time (ms) between two looks at the files. */
@@ -28,10 +28,7 @@ export class Lock {
   /** Throws Failure when the flags contradict each other. */
   constructor(files: LockFiles) {
     const { cert, key, ca, tokens } = files;
-    if ((cert === undefined) !== (key === undefined)) {
-      const [given, missing] = cert === undefined ? ["--key", "--cert"] : ["--cert", "--key"];
-      throw new Failure(`${given} needs ${missing}: a certificate and its key`, ExitCode.USAGE);
-    }
+    checkPair(cert, key);
     if (ca !== undefined && cert === undefined) {
       throw new Failure("--ca needs --cert and --key: certificates belong to TLS", ExitCode.USAGE);
     }

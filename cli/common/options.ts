@@ -17,7 +17,7 @@ import {
 } from "../../shared/transport/address.ts";
 import { isReservedName, RESERVED_REASON } from "../../shared/wire/hello.ts";
 import { variableOf } from "./environment.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { Failure, messageOf, wrong } from "./failure.ts";
 import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
 import { similar } from "./similar.ts";
 
@@ -25,8 +25,6 @@ type Raw = string | boolean | string[];
 
 /** Flags that are read before or apart from the layers. */
 const APART = new Set(["help", "version", "config", "log"]);
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 /**
  * Completes a command: adds the flags that every command has, and the examples of its help. `run`
@@ -320,15 +318,8 @@ export const ConnectShape = {
   token: z.string().min(1).optional(),
 };
 
-/** A device, and the files of what this command shows to it. */
-export interface Reach {
-  readonly connect: string;
-  readonly ca?: string | undefined;
-  readonly cert?: string | undefined;
-  readonly key?: string | undefined;
-  /** A token, or @FILE. */
-  readonly token?: string | undefined;
-}
+/** A device, the files of what this command shows to it, and a token or @FILE. */
+export type Reach = z.infer<z.ZodObject<typeof ConnectShape>>;
 
 /** Value of the flag of addWaitFlag. */
 export const WaitShape = { wait: z.boolean().default(false) };

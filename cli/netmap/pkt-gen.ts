@@ -10,7 +10,7 @@ import { runApp, runInWorker } from "../../frontend/apps/run.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { formatMac, macFromName, parseMac } from "../../shared/net/ethernet.ts";
 import { type Begun, begin } from "../common/begin.ts";
-import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { Failure, messageOf, wrong } from "../common/failure.ts";
 import { NicShape } from "../common/nic.ts";
 import {
   amount,
@@ -166,7 +166,7 @@ export function pktGenCommand(): Command {
   command.hook("preAction", () => {
     for (const [flag, why] of REFUSED) {
       const key = flag.slice(1, 2);
-      if (command.getOptionValue(key) !== undefined) throw usage(`-${key} is not offered: ${why}`);
+      if (command.getOptionValue(key) !== undefined) throw wrong(`-${key} is not offered: ${why}`);
     }
   });
   return completed(addPortFlags(command), EXAMPLES, Shape, (flags) => runPktGen(optionsOf(flags)));
@@ -189,31 +189,29 @@ function optionsOf(flags: Flags): Options {
   const { transmit, receive, count } = flags;
   const received = receive === true ? undefined : receive;
   if (transmit !== undefined && received !== undefined) {
-    throw usage(`-t ${transmit} sends and -r ${received} receives: give one of them`);
+    throw wrong(`-t ${transmit} sends and -r ${received} receives: give one of them`);
   }
   const direct = transmit ?? received;
   const letter = transmit === undefined ? "-r" : "-t";
   if (direct !== undefined && count !== undefined) {
-    throw usage(`the number of packets is given twice, by -n ${count} and ${letter} ${direct}`);
+    throw wrong(`the number of packets is given twice, by -n ${count} and ${letter} ${direct}`);
   }
   const mode = flags.function ?? (transmit === undefined ? "rx" : "tx");
   const fits = transmit !== undefined ? isSender(mode) : mode === "rx" || mode === "rxseq";
   if (direct !== undefined && !fits) {
     const does = transmit === undefined ? "receives" : "sends";
-    throw usage(`${letter} ${direct} ${does}, and -f ${mode} is something else`);
+    throw wrong(`${letter} ${direct} ${does}, and -f ${mode} is something else`);
   }
   const rubbish = flags.rubbish || receive === true;
   return { ...flags, function: mode, count: direct ?? count ?? 0, rubbish };
 }
-
-const usage = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 async function runPktGen(options: Options): Promise<void> {
   const begun = begin(options);
   const { output } = begun;
   const threads = options.threads;
   const isNumbered = options.function.endsWith("seq") || options.function === "ping";
-  if (threads > 1 && isNumbered) throw usage(`-p ${threads}: ${options.function} has one thread`);
+  if (threads > 1 && isNumbered) throw wrong(`-p ${threads}: ${options.function} has one thread`);
   const captured = options.pcap === undefined ? [] : await pcapOf(options.pcap);
   await using set = new PortSet(options, begun);
   if (!(await set.connect([options.interface], threads))) return;
@@ -289,7 +287,7 @@ async function pcapOf(path: string): Promise<Uint8Array[]> {
 async function openPorts(set: PortSet, options: Options, threads: number): Promise<NmPort[]> {
   const { interface: name, ringConfig = {} } = options;
   if (threads > 1 && !/^[^-^*/@]*$/.test(name)) {
-    throw usage(`-p ${threads}: ${name} must not name rings itself`);
+    throw wrong(`-p ${threads}: ${name} must not name rings itself`);
   }
   const names = threads === 1 ? [name] : Array.from({ length: threads }, (_, i) => `${name}-${i}`);
   set.reserve(names, ringConfig);
@@ -304,10 +302,10 @@ function checkRings({ function: mode, interface: name }: Options, ports: readonl
   const receives = !isSender(mode);
   for (const port of ports) {
     if (sends && port.txRings().length === 0) {
-      throw usage(`-f ${mode} sends, and ${name} opens no ring to send from`);
+      throw wrong(`-f ${mode} sends, and ${name} opens no ring to send from`);
     }
     if (receives && port.rxRings().length === 0) {
-      throw usage(`-f ${mode} receives, and ${name} opens no ring to receive on`);
+      throw wrong(`-f ${mode} receives, and ${name} opens no ring to receive on`);
     }
   }
 }
@@ -361,7 +359,7 @@ function checkFits(longest: number, frags: number, fragSize: number, port: NmPor
   const last = longest - first * (frags - 1);
   if (first <= bufSize && last <= bufSize && last > 0) return;
   const needed = Math.ceil(longest / bufSize);
-  throw usage(
+  throw wrong(
     last <= 0
       ? `-F ${frags}: ${longest} bytes do not fill so many slots`
       : `-l ${longest}: a buffer holds ${bufSize} bytes, so -F ${needed} is needed`,

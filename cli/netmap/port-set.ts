@@ -14,7 +14,7 @@ import type { PortName } from "../../frontend/netmap/port-name.ts";
 import type { Nic } from "../../frontend/nic.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../../shared/wire/personality.ts";
 import type { Begun } from "../common/begin.ts";
-import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { Failure, messageOf, wrong } from "../common/failure.ts";
 import { addNicFlags, type NicShape, newNic, opened } from "../common/nic.ts";
 import { unlessStopped } from "../common/signals.ts";
 
@@ -41,8 +41,6 @@ export const addPortFlags = (command: Command): Command =>
     queues: "ring pairs of the NIC (as many as the port names and -p need)",
     tap: "TAP interface through which the kernel uses the rings that are not opened here",
   });
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 const fail = (error: unknown): never => {
   throw new Failure(messageOf(error));

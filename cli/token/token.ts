@@ -10,7 +10,7 @@ import {
   newToken,
   parseTokens,
 } from "../../device/access/token.ts";
-import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { Failure, messageOf, wrong } from "../common/failure.ts";
 import { CommonShape, checked, completed } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 
@@ -69,8 +69,6 @@ const EXAMPLES = `Examples:
   ringwire token list
   ringwire token revoke alice         the device ends alice's connections
 `;
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 function make(
   id: string,

@@ -14,7 +14,7 @@
  * filter the first line of the answer says why, and the exit code is 0.
  */
 import { DEFAULT_DEVICE } from "../../shared/transport/address.ts";
-import { ExitCode, Failure } from "../common/failure.ts";
+import { ExitCode, Failure, wrong } from "../common/failure.ts";
 import { VERSION } from "../common/version.ts";
 import {
   configSentences,
@@ -61,8 +61,6 @@ interface Arguments {
   readonly flags: ReadonlySet<Flag>;
   readonly values: ReadonlyMap<Value, string>;
 }
-
-const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 /** Answers the arguments behind `ringwire extcap`, and sets process.exitCode. */
 export async function extcap(args: readonly string[]): Promise<void> {

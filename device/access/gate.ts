@@ -1,5 +1,5 @@
 /**
- * Who may ask a device. The gate looks at a request before any state exists for it.
+ * Decides which client may ask a device for what, before any state exists for the request.
  *
  *   Authorization: Bearer TOKEN ──► the client whose hash it has
  *   a certificate of --ca ────────► the client with its common name

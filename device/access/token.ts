@@ -13,7 +13,7 @@ import { ROLES } from "./roles.ts";
 
 const SECRET_BYTES = 32;
 const MAX_TOKENS = 4096;
-/** Longest token. A longer header is refused before it is hashed. */
+/** Longest token. */
 const MAX_CHARS = 256;
 
 const id = z

@@ -16,8 +16,7 @@ let device: DeviceProcess;
 let old: string;
 
 beforeAll(async () => {
-  await files.certificate("ca");
-  await files.certificate("device", "--host", "localhost", "127.0.0.1");
+  await files.deviceCertificates();
   await files.certificate("alice");
   for (const role of ROLES) tokens.set(role, await files.token(role, "--role", role));
   await files.token("op", "--certificate", "op", "--role", "admin");

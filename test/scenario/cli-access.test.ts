@@ -12,8 +12,7 @@ let alice: string;
 let operator: string;
 
 beforeAll(async () => {
-  await files.certificate("ca");
-  await files.certificate("device", "--host", "localhost", "127.0.0.1");
+  await files.deviceCertificates();
   await files.certificate("bob");
   alice = await files.token("alice", "--names", "alice-*");
   operator = await files.token("operator", "--role", "admin");

@@ -20,6 +20,12 @@ export class LabFiles implements Disposable {
     await this.#run("cert", name, "--dir", this.folder, ...args);
   }
 
+  /** The authority of the lab, and the certificate of a device on this machine. */
+  async deviceCertificates(): Promise<void> {
+    await this.certificate("ca");
+    await this.certificate("device", "--host", "localhost", "127.0.0.1");
+  }
+
   /** `ringwire token new ID`. Returns the token. */
   async token(id: string, ...args: string[]): Promise<string> {
     return (await this.#run("token", "new", id, "--file", this.tokens, ...args)).trim();

@@ -102,6 +102,15 @@ function seen(output: MemoryOutput): Seen[] {
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/** A clock that moves as the test says, from the next turn on: this turn's slice has real time. */
+async function ownClock(): Promise<{ now: number }> {
+  const clock = { now: performance.now() };
+  const spy = vi.spyOn(performance, "now").mockImplementation(() => clock.now);
+  onTestFinished(() => spy.mockRestore());
+  await turn();
+  return clock;
+}
+
 function packet(source: readonly number[], destination: readonly number[], queue = -1): Frame {
   const frame = frameOf(buildPacket({ source, destination, payload: Buffer.alloc(50) }).bytes);
   frame.queue = queueId(queue);
@@ -379,17 +388,13 @@ describe("rings", () => {
 
   it("of many links begin in slices, without links that left meanwhile", async () => {
     const stage = new Stage();
-    let clock = performance.now();
-    const spy = vi.spyOn(performance, "now").mockImplementation(() => clock);
-    onTestFinished(() => spy.mockRestore());
-    // The slice of the present turn may have begun by real time.
-    await turn();
+    const clock = await ownClock();
     const links = Array.from({ length: 12 }, (_, i) => new TestLink(`a${i}`));
     for (const link of links) {
       link.windows = [new Uint8Array(8)];
       const tell = link.tellState.bind(link);
       link.tellState = (state) => {
-        clock += 2;
+        clock.now += 2;
         tell(state);
       };
       stage.hub.linkJoined(link);
@@ -413,14 +418,11 @@ describe("rings", () => {
 
   it("that end while links are still being added leave no tap", async () => {
     const stage = new Stage();
-    let clock = performance.now();
-    const spy = vi.spyOn(performance, "now").mockImplementation(() => clock);
-    onTestFinished(() => spy.mockRestore());
-    await turn();
+    const clock = await ownClock();
     const links = Array.from({ length: 6 }, (_, i) => new TestLink(`a${i}`));
     for (const link of links) {
       link.tellState = () => {
-        clock += 5;
+        clock.now += 5;
       };
       stage.hub.linkJoined(link);
     }
