@@ -53,7 +53,7 @@ const Shape = z.object({
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplink()).default([]),
-  segment: word.default("lan0"),
+  segment: z.array(word).default(["lan0"]),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
@@ -120,7 +120,10 @@ export function deviceCommand(): Command {
       "also serve the HTTP pages to browsers that use this host name; may be repeated",
     )
     .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
-    .option("--segment <name>", "name of the Ethernet segment (lan0)")
+    .option(
+      "--segment <name...>",
+      "name of an Ethernet segment; may be repeated; uplinks and --segment-id belong to the first (lan0)",
+    )
     .option(
       "--segment-id <id>",
       "id of the segment, the same for all devices that uplinks join to one segment (random)",
@@ -179,13 +182,12 @@ async function runDevice(options: Options): Promise<void> {
     device = await openDevice({
       listen: { host, port: options.listen.port },
       ...(await lock.read()),
-      segments: {
-        name: options.segment,
-        id: options.segmentId,
+      segments: options.segment.map((name, i) => ({
+        name,
         whenFull: options.whenFull,
         storm: Object.assign({}, ...options.stormLimit),
-        uplinks: options.uplink,
-      },
+        ...(i === 0 ? { id: options.segmentId, uplinks: options.uplink } : {}),
+      })),
       capture: (start) => {
         capture = captureOf(options, start, log);
       },

@@ -19,7 +19,7 @@ import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
 import { jsonInSlices } from "./json-slices.ts";
-import { SharedValue } from "./shared-value.ts";
+import { ScopedValue, SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
 const ALLOW = { allow: "GET, HEAD" };
@@ -39,23 +39,40 @@ export class Pages {
 
   constructor(device: DeviceServer) {
     this.#log = device.log;
-    const status = new SharedValue(async () =>
-      Buffer.from(`${await jsonInSlices(await device.snapshotInSlices())}\n`),
+    const status = new ScopedValue(async (scope) =>
+      Buffer.from(`${await jsonInSlices(await device.snapshotInSlices(scope))}\n`),
     );
-    const metrics = new SharedValue(async () => {
-      const { type, text } = await metricsText(await device.snapshotInSlices(), device.roundTrips);
+    const metrics = new ScopedValue(async (scope) => {
+      const snapshot = await device.snapshotInSlices(scope);
+      const { type, text } = await metricsText(snapshot, device.roundTrips);
       return { type, body: Buffer.from(text) };
     });
-    const addresses = new SharedValue(() => device.segment.addresses());
+    const tables = new Map(
+      device.segments.all.map((segment) => [
+        segment.name,
+        new SharedValue(() => segment.switch.addresses()),
+      ]),
+    );
     this.#pages = {
-      "/status": async (response) => reply(response, 200, JSON_TYPE, await status.get()),
-      "/addresses": async (response, { query }) => {
-        const page = addressPage(await addresses.get(), query);
+      "/status": async (response, { identity }) =>
+        reply(response, 200, JSON_TYPE, await status.of(identity).get()),
+      "/addresses": async (response, { query, identity }) => {
+        const asked = new URLSearchParams(query);
+        const names = device.segments.seenBy(identity).map(({ name }) => name);
+        const name = asked.get("segment") ?? names[0] ?? "";
+        if (!names.includes(name)) {
+          return refuse(
+            response,
+            404,
+            `there is no segment ${JSON.stringify(name.slice(0, MAX_PATH_CHARS))}; there is ${names.join(", ")}`,
+          );
+        }
+        const page = addressPage(await tables.get(name)!.get(), asked);
         if (typeof page === "string") refuse(response, 400, page);
         else reply(response, 200, JSON_TYPE, `${JSON.stringify(page)}\n`);
       },
-      "/metrics": async (response) => {
-        const { type, body } = await metrics.get();
+      "/metrics": async (response, { identity }) => {
+        const { type, body } = await metrics.of(identity).get();
         reply(response, 200, type, body);
       },
       "/livez": async (response) => reply(response, 200, JSON_TYPE, '{"ok":true}\n'),

@@ -35,7 +35,10 @@ describe("status of a device", () => {
   });
 
   it("keeps what a later version adds", () => {
-    const page = merged(pageOf(), { segment: { vlans: 3 }, nics: [{}, { nic: { later: [1] } }] });
+    const page = merged(pageOf(), {
+      segments: [{ vlans: 3 }],
+      nics: [{}, { nic: { later: [1] } }],
+    });
     expect(readStatus(page)).toBe(page);
   });
 });
@@ -45,8 +48,11 @@ describe("a page that is none", () => {
     [{ nics: [{}, { link: { roundTripMs: "1" } }] }, "nics[1].link.roundTripMs: expected number"],
     [{ nics: [{ nic: { personality: "e1000" } }] }, "nics[0].nic.personality: "],
     [{ nics: [{ nic: { tx: [{ placement: "\x1b" }] } }] }, "nics[0].nic.tx[0].placement: "],
-    [{ segment: { ports: [{ in: { dropped: { a: "b" } } }] } }, "segment.ports[0].in.dropped: "],
-    [{ segment: null }, "segment: expected object, received null"],
+    [
+      { segments: [{ ports: [{ in: { dropped: { a: "b" } } }] }] },
+      "segments[0].ports[0].in.dropped: ",
+    ],
+    [{ segments: null }, "segments: expected array, received null"],
     [{ nics: 7 }, "nics: expected array, received number"],
   ])("%j: names what is wrong, and where", (changes, says) => {
     const page = merged(pageOf(), changes);

@@ -287,7 +287,7 @@ describe("text for people", () => {
       out: { dropped: { rx_overrun: 2, runt: 3 } },
       lost: { in: { tx_fault: 4 }, out: { rx_overrun: 5 } },
     };
-    expect(dropsOf(merged(pageOf().segment.ports[0], port) as PortStatus)).toEqual({
+    expect(dropsOf(merged(pageOf().segments[0]!.ports[0], port) as PortStatus)).toEqual({
       runt: 4,
       rx_overrun: 7,
       tx_fault: 4,
@@ -296,7 +296,7 @@ describe("text for people", () => {
 
   it("ux-C1 a status has no heading without rows, however narrow the terminal", () => {
     expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
-    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: [] };
+    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: {} };
     expect(statusLines(status).join("\n")).not.toContain("Xen");
   });
 
@@ -307,8 +307,8 @@ describe("text for people", () => {
     };
     const nics = [nic("ena10", 1), nic("ena2", 3), nic("ena1", 0)];
     const ports = nics.map(({ name }) => ({ name, kind: "ena" }));
-    const status = statusWith({ segment: { ports, left: [] }, left: { nics: [] } });
-    const lines = statusLines({ ...status, nics, addresses: [] }).map(strip);
+    const status = statusWith({ segments: [{ ports, left: [] }], left: { nics: [] } });
+    const lines = statusLines({ ...status, nics, addresses: {} }).map(strip);
     const rows = lines.filter((line) => line.startsWith("ena"));
     expect(rows.map((row) => row.split(" ")[0])).toEqual([
       ...["ena1", "ena2", "ena10"],
