@@ -14,6 +14,7 @@ import type { Client } from "./access/token.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
 import type { EnaOptions } from "./ena/index.ts";
+import { feedFrom } from "./events/source.ts";
 import type { TlsTexts } from "./http/front.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
@@ -116,6 +117,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
   private constructor(options: DeviceOptions, segment: Switch) {
     super();
     this.#server = new DeviceServer(options, segment, this);
+    feedFrom(this, this.#server.feed, segment.name);
   }
 
   /** Implements `openDevice`. */

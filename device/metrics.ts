@@ -126,6 +126,13 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
     "Captures ended because their reader took nothing.",
     (d) => d.captures.cutOff,
   ],
+  ["event_readers", "Readers of the event stream.", (d) => d.events.readers],
+  ["events_total", "Events of the stream.", (d) => d.events.published],
+  [
+    "event_readers_cut_off_total",
+    "Readers of the event stream cut because they took nothing.",
+    (d) => d.events.cutOff,
+  ],
   [
     "http_connections",
     "Connections that are no NICs: without a whole request, with a page, before hello.",

@@ -18,6 +18,8 @@ import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
 import { createEnaNic } from "./ena/index.ts";
+import { DropWatch } from "./events/drop-watch.ts";
+import { EventFeed } from "./events/feed.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
@@ -65,6 +67,9 @@ export class DeviceServer implements ConnectionOwner {
   readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
+  /** The events for readers over HTTP. */
+  readonly feed = new EventFeed();
+  readonly #drops: DropWatch;
   readonly #memory: MemoryBudget;
   /** Undefined before `listen`. */
   address: AddressInfo | undefined;
@@ -102,6 +107,7 @@ export class DeviceServer implements ConnectionOwner {
       xen: createXenPersonality(this.#machine, { ...options.xen, bridge: segment.name }),
     };
     segment.onNotice = (notice) => this.#notice(notice);
+    this.#drops = new DropWatch(segment, this.feed);
     this.#nics = new Roster(segment, MAX_NICS);
     const captureLog = this.lines.of("capture");
     const segmentName = segment.name;
@@ -151,6 +157,7 @@ export class DeviceServer implements ConnectionOwner {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
     this.lines.flush();
+    this.feed.close("the device stops");
     // A capture whose reader does not read ends when its socket is cut, below.
     const captured = this.captures.close("the device stops");
     await this.#front.close(CLOSE_MS);
@@ -190,6 +197,7 @@ export class DeviceServer implements ConnectionOwner {
       nics,
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
+      events: this.feed.snapshot(),
       http: this.#front.snapshot(),
       xen: this.#machine.snapshot(),
     };
@@ -283,6 +291,8 @@ export class DeviceServer implements ConnectionOwner {
   #tick(): void {
     this.lines.tick();
     this.segment.tick();
+    this.#drops.tick();
+    this.feed.tick();
     this.captures.tick();
     this.#front.tick();
     this.#gate.tick();

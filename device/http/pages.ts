@@ -5,12 +5,13 @@
  *   /capture    frames and rings as pcapng      /metrics  Prometheus
  *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
- *   /ticket     lets a browser ask once
+ *   /ticket     lets a browser ask once         /events   what happens, as a stream
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { capturePage } from "../capture/page.ts";
+import { eventsPage } from "../events/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";
 import type { DeviceServer } from "../server.ts";
@@ -65,6 +66,7 @@ export class Pages {
       },
       "/capture": (response, asked, request) =>
         capturePage(device.captures, asked, request, response),
+      "/events": (response, asked, request) => eventsPage(device.feed, asked, request, response),
       "/migrate": (response, asked, request) => migratePage(device, asked, request, response),
       "/ticket": (response, asked, request) => ticketPage(device, asked, request, response),
     };

@@ -63,7 +63,11 @@ export const portOptions = z.strictObject({
   /** True: ARP and neighbour discovery may name no other host, and no router. */
   guard: z.boolean().optional(),
   /** IP addresses that a guarded port may announce. Default: any. */
-  ips: z.array(z.union([z.ipv4(), z.ipv6()])).min(1).max(MAX_ADDRESSES).optional(),
+  ips: z
+    .array(z.union([z.ipv4(), z.ipv6()]))
+    .min(1)
+    .max(MAX_ADDRESSES)
+    .optional(),
   /** Largest packet of the port, in bytes without the Ethernet header. */
   mtu: z.number().int().min(MIN_MTU).max(MAX_MTU).optional(),
   /** VLAN of an access port: its frames carry no tag. */
@@ -80,7 +84,9 @@ export type PortOptions = z.infer<typeof portOptions>;
 export const portRule = z
   .strictObject({
     /** Name of NICs and uplinks, with * for any letters. */
-    name: z.string().regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a port's name, with * for any letters"),
+    name: z
+      .string()
+      .regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a port's name, with * for any letters"),
     ...portOptions.shape,
   })
   .refine(({ access, trunk }) => access === undefined || trunk === undefined, {

@@ -291,6 +291,8 @@ export const deviceStatus = z.object({
     nics: list(leftNic),
   }),
   captures: z.object(numbers("running", "begun", "cutOff")),
+  // Readers of /events now, events so far, readers that were cut because they took nothing.
+  events: z.object(numbers("readers", "published", "cutOff")),
   // Numbers of connections. `requests`: their request is not complete yet. `pages`: they get a
   // page. `hellos`: the frontend has not sent its hello yet.
   http: z.object({ ...numbers("accepted", "requests", "pages", "hellos"), refused: counts }),
