@@ -84,7 +84,8 @@ describe("ringwire events", () => {
         ({ event, ...l }) => event === "joined" && l["name"] === "one" && l["id"] !== id,
       );
     const { id } = await joins();
-    expect(one.exit).toBeUndefined();
+    // A NIC that is not up yet would give up with its first device.
+    await one.waitForJson((line) => line["event"] === "ready");
     await first.stop();
     await reader.waitFor(/the device stops; connecting again/);
     await using second = startRingwire(["device", "--listen", `127.0.0.1:${port}`, "--json"]);
