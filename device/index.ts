@@ -146,10 +146,12 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
       for (const uplink of parsed) {
         // The uplink has logged its failure.
         const onGone = ({ message: reason }: Error): void => {
+          device.#server.uplinks.set(uplink.name, false);
           device.emit("uplink-lost", { name: uplink.name, reason });
         };
         const opened = uplink.scheme.open({ name: uplink.name, log, segment, onGone });
         device.#uplinks.push(await opened);
+        device.#server.uplinks.set(uplink.name, true);
       }
       await device.#server.listen();
     } catch (error) {

@@ -179,6 +179,8 @@ interface Lost {
 
 const INFO_HELP = "1, with what the NIC is in the labels.";
 const UP_HELP = "1 while the NIC is connected, 0 for one that left.";
+const PORT_UP_HELP = "1 while the port is on the segment, 0 for one that left.";
+const UPLINK_UP_HELP = "1 while the uplink works, 0 when its far end is gone for good.";
 const FAULTS_HELP = "Rules broken and accesses refused, by who found it.";
 const RESETS_HELP = "Resets that the driver asked for, by its reason.";
 
@@ -303,6 +305,18 @@ export async function metricsText(
     }
     await slice();
   }
+  const ups = [
+    [segment.ports, 1],
+    [segment.left, 0],
+  ] as const;
+  for (const [ports, up] of ups) {
+    for (const { name: port } of ports) {
+      page.set("port_up", PORT_UP_HELP, { segment: segment.name, port }, up);
+    }
+  }
+  for (const { segment: on, name: uplink, up } of status.uplinks) {
+    page.set("uplink_up", UPLINK_UP_HELP, { segment: on, uplink }, Number(up));
+  }
   for (const nic of nics) {
     addNic(page, nic);
     await slice();
@@ -333,7 +347,8 @@ function addNic(page: Page, status: NicStatus): void {
   const info = {
     nic: name,
     personality,
-    driver: driver.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS),
+    driver: labelOf(driver),
+    agent: labelOf(agent),
     // The label omits the TCP port, so that a frontend that comes back keeps its label.
     peer: peer.replace(/:\d+$/, ""),
     mac,
@@ -351,6 +366,10 @@ function addNic(page: Page, status: NicStatus): void {
     page.add({ nic: name, queue: String(i) }, queue, XEN_QUEUE);
   });
 }
+
+/** The text of a peer as a label: printable, and of bounded length. */
+const labelOf = (text: string): string =>
+  text.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS);
 
 /** Counters that continue when a NIC of the same name comes back. */
 function addTotals(page: Page, nic: NicStatus | LeftNicStatus, resets: Counts): void {

@@ -75,6 +75,8 @@ export class DeviceServer implements ConnectionOwner {
   address: AddressInfo | undefined;
   /** True when the device stops. */
   draining = false;
+  /** Uplinks by name: true for one whose far end is there. */
+  readonly uplinks = new Map<string, boolean>();
   readonly #options: DeviceOptions;
   readonly #machine: XenMachine;
   /** Makers of NIC models, by the name of the personality. */
@@ -197,10 +199,20 @@ export class DeviceServer implements ConnectionOwner {
       nics,
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
+      uplinks: [...this.uplinks].map(([name, up]) => ({ name, segment: this.segment.name, up })),
       events: this.feed.snapshot(),
       http: this.#front.snapshot(),
       xen: this.#machine.snapshot(),
     };
+  }
+
+  /** Returns the reasons why a load balancer or a person should not count on this device now. */
+  unready(): string[] {
+    return [
+      ...(this.draining ? ["stopping"] : []),
+      ...(this.address === undefined ? ["not_listening"] : []),
+      ...([...this.uplinks.values()].includes(false) ? ["uplink_lost"] : []),
+    ];
   }
 
   levers(name: string): NicLevers | undefined {

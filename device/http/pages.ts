@@ -61,8 +61,9 @@ export class Pages {
       },
       "/livez": async (response) => reply(response, 200, JSON_TYPE, '{"ok":true}\n'),
       "/readyz": async (response) => {
-        const ok = !device.draining;
-        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
+        const reasons = device.unready();
+        const ok = reasons.length === 0;
+        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok, reasons })}\n`);
       },
       "/capture": (response, asked, request) =>
         capturePage(device.captures, asked, request, response),

@@ -335,7 +335,7 @@ describe("the device's port", () => {
     await using _frontend = frontend;
     const get = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
     expect(await (await get("/livez")).json()).toEqual({ ok: true });
-    expect(await (await get("/readyz")).json()).toEqual({ ok: true });
+    expect(await (await get("/readyz")).json()).toEqual({ ok: true, reasons: [] });
     expect((await get("/")).status).toBe(404);
     expect((await get("/nic")).status).toBe(426);
     expect((await fetch(`http://127.0.0.1:${port}/status`, { method: "POST" })).status).toBe(405);
