@@ -16,6 +16,7 @@ import type { Client } from "./access/token.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
 import type { EnaOptions } from "./ena/index.ts";
+import { feedFrom } from "./events/source.ts";
 import type { TlsTexts } from "./http/front.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
@@ -113,6 +114,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
   private constructor(options: DeviceOptions, switches: readonly Switch[]) {
     super();
     this.#server = new DeviceServer(options, switches, this);
+    feedFrom(this, this.#server.feed);
   }
 
   /** Implements `openDevice`. */
@@ -148,10 +150,13 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
       throw new TypeError(`segment ${segment.name}: uplinks ${uplink}`);
     const { name } = uplink;
     // The uplink has logged its failure.
+    const state = { name, segment: segment.name, up: true };
     const onGone = ({ message: reason }: Error): void => {
+      state.up = false;
       this.emit("uplink-lost", { name, segment: segment.name, reason });
     };
     this.#uplinks.push(await uplink.scheme.open({ name, log, segment, onGone }));
+    this.#server.uplinks.push(state);
   }
 
   /** TCP port for frontends. */

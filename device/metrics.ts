@@ -126,6 +126,13 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
     "Captures ended because their reader took nothing.",
     (d) => d.captures.cutOff,
   ],
+  ["event_readers", "Readers of the event stream.", (d) => d.events.readers],
+  ["events_total", "Events of the stream.", (d) => d.events.published],
+  [
+    "event_readers_cut_off_total",
+    "Readers of the event stream cut because they took nothing.",
+    (d) => d.events.cutOff,
+  ],
   [
     "http_connections",
     "Connections that are no NICs: without a whole request, with a page, before hello.",
@@ -172,6 +179,8 @@ interface Lost {
 
 const INFO_HELP = "1, with what the NIC is in the labels.";
 const UP_HELP = "1 while the NIC is connected, 0 for one that left.";
+const PORT_UP_HELP = "1 while the port is on the segment, 0 for one that left.";
+const UPLINK_UP_HELP = "1 while the uplink works, 0 when its far end is gone for good.";
 const FAULTS_HELP = "Rules broken and accesses refused, by who found it.";
 const RESETS_HELP = "Resets that the driver asked for, by its reason.";
 
@@ -288,6 +297,9 @@ export async function metricsText(
   const build = { version, wire: String(PROTOCOL_VERSION), node: status.node };
   page.set("build_info", "1, with what runs in the labels.", build, 1);
   for (const segment of segments) await addSegment(page, segment);
+  for (const { segment, name: uplink, up } of status.uplinks) {
+    page.set("uplink_up", UPLINK_UP_HELP, { segment, uplink }, Number(up));
+  }
   for (const nic of nics) {
     addNic(page, nic);
     await slice();
@@ -322,6 +334,15 @@ async function addSegment(page: Page, segment: SegmentStatus): Promise<void> {
     }
     await slice();
   }
+  const ups = [
+    [segment.ports, 1],
+    [segment.left, 0],
+  ] as const;
+  for (const [ports, up] of ups) {
+    for (const { name: port } of ports) {
+      page.set("port_up", PORT_UP_HELP, { segment: segment.name, port }, up);
+    }
+  }
 }
 
 /** The labels that name a NIC. */
@@ -334,7 +355,8 @@ function addNic(page: Page, status: NicStatus): void {
   const info = {
     ...labels,
     personality,
-    driver: driver.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS),
+    driver: labelOf(driver),
+    agent: labelOf(agent),
     // The label omits the TCP port, so that a frontend that comes back keeps its label.
     peer: peer.replace(/:\d+$/, ""),
     mac,
@@ -352,6 +374,10 @@ function addNic(page: Page, status: NicStatus): void {
     page.add({ ...labels, queue: String(i) }, queue, XEN_QUEUE);
   });
 }
+
+/** The text of a peer as a label: printable, and of bounded length. */
+const labelOf = (text: string): string =>
+  text.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS);
 
 /** Counters that continue when a NIC of the same name comes back. */
 function addTotals(page: Page, nic: NicStatus | LeftNicStatus, resets: Counts): void {

@@ -18,6 +18,8 @@ import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { type Admitted, Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
 import { createEnaNic } from "./ena/index.ts";
+import { DropWatch } from "./events/drop-watch.ts";
+import { EventFeed } from "./events/feed.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
@@ -65,11 +67,16 @@ export class DeviceServer implements ConnectionOwner {
   readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
+  /** The events for readers over HTTP. */
+  readonly feed = new EventFeed();
+  readonly #drops: readonly DropWatch[];
   readonly #memory: MemoryBudget;
   /** Undefined before `listen`. */
   address: AddressInfo | undefined;
   /** True when the device stops. */
   draining = false;
+  /** The uplinks of all segments. `up`: the far end is there. */
+  readonly uplinks: { readonly name: string; readonly segment: string; up: boolean }[] = [];
   readonly #options: DeviceOptions;
   readonly #machine: XenMachine;
   /** Makers of NIC models, by the name of the personality. */
@@ -107,6 +114,7 @@ export class DeviceServer implements ConnectionOwner {
     for (const segment of this.segments.all) {
       segment.switch.onNotice = (notice) => this.#notice(segment, notice);
     }
+    this.#drops = switches.map((one) => new DropWatch(one, this.feed));
     this.captures = new CaptureHub({ segments: switches, agent, log: this.lines.of("capture") });
     this.#gate = new Gate({
       clients: options.clients,
@@ -153,6 +161,7 @@ export class DeviceServer implements ConnectionOwner {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
     this.lines.flush();
+    this.feed.close("the device stops");
     // A capture whose reader does not read ends when its socket is cut, below.
     const captured = this.captures.close("the device stops");
     await this.#front.close(CLOSE_MS);
@@ -194,9 +203,20 @@ export class DeviceServer implements ConnectionOwner {
       nics,
       left: { ...left, nics: left.nics.filter(({ segment }) => client.sees(segment)) },
       captures: this.captures.snapshot(),
+      uplinks: this.uplinks.filter(({ segment }) => client.sees(segment)),
+      events: this.feed.snapshot(),
       http: this.#front.snapshot(),
       xen: this.#machine.snapshot(),
     };
+  }
+
+  /** Returns the reasons why a load balancer or a person should not count on this device now. */
+  unready(): string[] {
+    return [
+      ...(this.draining ? ["stopping"] : []),
+      ...(this.address === undefined ? ["not_listening"] : []),
+      ...(this.uplinks.some(({ up }) => !up) ? ["uplink_lost"] : []),
+    ];
   }
 
   levers(name: string): NicLevers | undefined {
@@ -299,6 +319,8 @@ export class DeviceServer implements ConnectionOwner {
   #tick(): void {
     this.lines.tick();
     for (const segment of this.segments.all) segment.switch.tick();
+    for (const drops of this.#drops) drops.tick();
+    this.feed.tick();
     this.captures.tick();
     this.#front.tick();
     this.#gate.tick();

@@ -5,12 +5,13 @@
  *   /capture    frames and rings as pcapng      /metrics  Prometheus
  *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
- *   /ticket     lets a browser ask once
+ *   /ticket     lets a browser ask once         /events   what happens, as a stream
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { capturePage } from "../capture/page.ts";
+import { eventsPage } from "../events/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";
 import type { DeviceServer } from "../server.ts";
@@ -77,11 +78,13 @@ export class Pages {
       },
       "/livez": async (response) => reply(response, 200, JSON_TYPE, '{"ok":true}\n'),
       "/readyz": async (response) => {
-        const ok = !device.draining;
-        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
+        const reasons = device.unready();
+        const ok = reasons.length === 0;
+        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok, reasons })}\n`);
       },
       "/capture": (response, asked, request) =>
         capturePage(device.captures, asked, request, response),
+      "/events": (response, asked, request) => eventsPage(device.feed, asked, request, response),
       "/migrate": (response, asked, request) => migratePage(device, asked, request, response),
       "/ticket": (response, asked, request) => ticketPage(device, asked, request, response),
     };

@@ -207,6 +207,8 @@ export class Switch {
   #tapOf: TapOfPort | undefined;
   /** Called in `tick` for each port that broke a rule of the segment. */
   onNotice: ((notice: PortNotice) => void) | undefined;
+  /** Called when a port was detached, with its last counters. */
+  onLeft: ((name: string, counters: PortCounters) => void) | undefined;
   /** Number of frames passed to a handle after its port was detached. */
   #lateFrames = 0;
 
@@ -240,6 +242,11 @@ export class Switch {
 
   hasPort(name: string): boolean {
     return this.#plugs.some((plug) => plug?.port.name === name);
+  }
+
+  /** Yields the name and the counters of each port that is attached. */
+  *portCounters(): Generator<readonly [name: string, counters: PortCounters]> {
+    for (const plug of this.#plugs) if (plug !== undefined) yield [plug.port.name, plug.counters];
   }
 
   /** Taps all ports, later ones too, with taps that `tapOf` creates. Undefined removes all taps. */
@@ -711,6 +718,7 @@ export class Switch {
     this.#attached--;
     if (plug.isUplink) this.#uplinks--;
     this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
+    this.onLeft?.(plug.port.name, plug.counters);
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {
       const at = other?.waiters.indexOf(plug) ?? -1;

@@ -296,6 +296,10 @@ export const deviceStatus = z.object({
     nics: list(leftNic),
   }),
   captures: z.object(numbers("running", "begun", "cutOff")),
+  // Uplinks by name. `up`: the far end is there; once gone, it is gone for good.
+  uplinks: list(z.object({ name: text, segment: text, up: z.boolean() })),
+  // Readers of /events now, events so far, readers that were cut because they took nothing.
+  events: z.object(numbers("readers", "published", "cutOff")),
   // Numbers of connections. `requests`: their request is not complete yet. `pages`: they get a
   // page. `hellos`: the frontend has not sent its hello yet.
   http: z.object({ ...numbers("accepted", "requests", "pages", "hellos"), refused: counts }),

@@ -314,7 +314,9 @@ describe("a NIC of Xen", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ xen: { domains: 1, backendPorts: 2 } });
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     expect(metrics).toContain('ringwire_xen_connected{segment="lan0",nic="xn0"} 1');
-    expect(metrics).toContain('ringwire_xen_tx_packets_total{segment="lan0",nic="xn0",queue="1"} 0');
+    expect(metrics).toContain(
+      'ringwire_xen_tx_packets_total{segment="lan0",nic="xn0",queue="1"} 0',
+    );
     for (const line of metrics.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
       expect(line).toMatch(METRIC);
     }
@@ -335,7 +337,7 @@ describe("the device's port", () => {
     await using _frontend = frontend;
     const get = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
     expect(await (await get("/livez")).json()).toEqual({ ok: true });
-    expect(await (await get("/readyz")).json()).toEqual({ ok: true });
+    expect(await (await get("/readyz")).json()).toEqual({ ok: true, reasons: [] });
     expect((await get("/")).status).toBe(404);
     expect((await get("/nic")).status).toBe(426);
     expect((await fetch(`http://127.0.0.1:${port}/status`, { method: "POST" })).status).toBe(405);

@@ -14,6 +14,11 @@ const snapshot = statusWith({
   },
   connections: 2,
   captures: { running: 3, begun: 8, cutOff: 1 },
+  events: { readers: 2, published: 40, cutOff: 1 },
+  uplinks: [
+    { name: "lab0", segment: "lan0", up: true },
+    { name: "lab1", segment: "lan0", up: false },
+  ],
   seconds: 7,
   segments: [
     {
@@ -135,7 +140,13 @@ describe("metricsText", () => {
       'ringwire_fdb_moves_total{segment="lan0"} 3',
       "ringwire_captures_running 3",
       'ringwire_build_info{version="1.2.3",wire="1",node="v24.0.0"} 1',
-      'ringwire_nic_info{segment="lan0",nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',
+      'ringwire_nic_info{segment="lan0",nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",agent="ringwire/1.2.2",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',
+      'ringwire_port_up{segment="lan0",port="ena0"} 1',
+      'ringwire_uplink_up{segment="lan0",uplink="lab0"} 1',
+      'ringwire_uplink_up{segment="lan0",uplink="lab1"} 0',
+      "ringwire_event_readers 2",
+      "ringwire_events_total 40",
+      "ringwire_event_readers_cut_off_total 1",
       'ringwire_nic_up{segment="lan0",nic="ena0"} 1',
       'ringwire_nic_ready{segment="lan0",nic="ena0"} 1',
       'ringwire_nic_ready{segment="lan0",nic="xn0"} 1',
@@ -163,7 +174,9 @@ describe("metricsText", () => {
       lost: { in: {}, out: { link_lost: 3 } },
     });
     const status = statusWith({
-      segments: [{ name: "lan0", ports: [port(10)], left: [port(100)] }],
+      segments: [
+        { name: "lan0", ports: [port(10)], left: [port(100), { ...port(1), name: "gone" }] },
+      ],
       nics: [
         {
           name: "ena0",
@@ -184,6 +197,8 @@ describe("metricsText", () => {
     for (const line of [
       'ringwire_nic_up{segment="lan0",nic="ena0"} 1',
       'ringwire_nic_up{segment="lan0",nic="gone"} 0',
+      'ringwire_port_up{segment="lan0",port="ena0"} 1',
+      'ringwire_port_up{segment="lan0",port="gone"} 0',
       'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 110',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 2',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_lost"} 6',
