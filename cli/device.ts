@@ -2,8 +2,9 @@
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import * as z from "zod";
-import type { Device, StartCapture } from "../device/index.ts";
+import type { Device, SegmentOptions, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
+import { MAX_SEGMENTS, segmentOptions } from "../device/segments/options.ts";
 import {
   DEFAULT_STORM_LIMIT,
   MAX_STORM_LIMIT,
@@ -17,7 +18,7 @@ import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { keepCollectionsShort } from "./common/compiler.ts";
-import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
+import { ExitCode, Failure, messageOf, systemCode, wrong } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
 import { Lock } from "./common/lock.ts";
 import {
@@ -43,7 +44,7 @@ const MIN_MTU = 576;
 const MAX_SNAP = 262_144;
 const MIN_MEMORY = 1_000_000;
 
-const Shape = z.object({
+export const DeviceShape = {
   ...CommonShape,
   listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
@@ -52,13 +53,15 @@ const Shape = z.object({
   ca: z.string().min(1).optional(),
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
-  uplink: z.array(uplink()).default([]),
-  segment: z.array(word).default(["lan0"]),
+  uplink: z.array(uplink()).optional(),
+  segment: z.array(word).optional(),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
-  whenFull: oneOf("drop", "hold").default("drop"),
-  stormLimit: z.array(stormLimit()).default([]),
+  whenFull: oneOf("drop", "hold").optional(),
+  stormLimit: z.array(stormLimit()).optional(),
+  /** The segments of the file of --config. */
+  segments: z.array(segmentOptions).min(1).max(MAX_SEGMENTS).optional(),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
@@ -69,8 +72,18 @@ const Shape = z.object({
   captureOnly: oneOf("frames", "ring").optional(),
   /** Ends the device when its stdin closes, so that a child never outlives its parent. */
   endWithStdin: z.boolean().default(false),
-});
+};
+const Shape = z.object(DeviceShape);
 type Options = z.infer<typeof Shape>;
+
+/** Options of segments without `[[segment]]`, with their flags. */
+export const SEGMENT_FLAGS = {
+  segment: "segment",
+  segmentId: "segment-id",
+  whenFull: "when-full",
+  stormLimit: "storm-limit",
+  uplink: "uplink",
+} as const;
 
 function uplink() {
   return z.string().superRefine((text, context) => {
@@ -157,7 +170,28 @@ export function deviceCommand(): Command {
     .option("--capture-only <frames|ring>", "capture frames only, or rings only (both)")
     .addOption(new Option("--end-with-stdin").hideHelp())
     .addHelpText("after", deviceOptionsHelp);
-  return completed(command, EXAMPLES, Shape, runDevice);
+  return completed(command, EXAMPLES, Shape, runDevice, { segments: "segment" });
+}
+
+/** Returns the segments of the file, or those that the flags describe. Throws Failure for both. */
+function segmentsOf(options: Options): readonly SegmentOptions[] {
+  const { segments, segment, segmentId, whenFull, stormLimit, uplink } = options;
+  if (segments === undefined) {
+    return (segment ?? ["lan0"]).map((name, i) => ({
+      name,
+      whenFull: whenFull ?? "drop",
+      storm: Object.assign({}, ...(stormLimit ?? [])),
+      ...(i === 0 ? { id: segmentId, uplinks: uplink ?? [] } : {}),
+    }));
+  }
+  for (const [key, flag] of Object.entries(SEGMENT_FLAGS)) {
+    if (options[key as keyof Options] === undefined) continue;
+    throw wrong(
+      `--${flag} describes segments, and so does the config file: put it into [[segment]]`,
+    );
+  }
+  // zod leaves out what the file leaves out, where its type says undefined.
+  return segments as readonly SegmentOptions[];
 }
 
 const EXAMPLES = `Examples:
@@ -167,9 +201,11 @@ const EXAMPLES = `Examples:
       for clients on other hosts that have a token, with TLS
   ringwire device --listen 0.0.0.0:7700 --insecure
       for everybody who reaches this port
+  ringwire device --config lab.toml                   the device of a lab
 `;
 
 async function runDevice(options: Options): Promise<void> {
+  const segments = segmentsOf(options);
   keepCollectionsShort();
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
@@ -182,12 +218,7 @@ async function runDevice(options: Options): Promise<void> {
     device = await openDevice({
       listen: { host, port: options.listen.port },
       ...(await lock.read()),
-      segments: options.segment.map((name, i) => ({
-        name,
-        whenFull: options.whenFull,
-        storm: Object.assign({}, ...options.stormLimit),
-        ...(i === 0 ? { id: options.segmentId, uplinks: options.uplink } : {}),
-      })),
+      segments,
       capture: (start) => {
         capture = captureOf(options, start, log);
       },
@@ -284,7 +315,7 @@ async function bindAddress(
   return address;
 }
 
-function isLoopback(address: string): boolean {
+export function isLoopback(address: string): boolean {
   const loopback = new BlockList();
   loopback.addSubnet("127.0.0.0", 8, "ipv4");
   loopback.addAddress("::1", "ipv6");

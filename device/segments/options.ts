@@ -16,7 +16,7 @@ export const MAX_SEGMENTS = 64;
 const MAX_UPLINKS = 64;
 const MAX_RULES = 256;
 
-const word = z
+export const segmentName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "takes 1 to 63 letters, digits and . _ -");
 
@@ -26,9 +26,9 @@ const uplink = z.string().superRefine((text, context) => {
 });
 
 export const segmentOptions = z.strictObject({
-  name: word.default("lan0"),
+  name: segmentName.default("lan0"),
   /** Devices with the same id state that uplinks join them to one segment. Default: random. */
-  id: word.optional(),
+  id: segmentName.optional(),
   /** Policy for a frame whose receiver has no room. */
   whenFull: z.enum(["drop", "hold"]).default("drop"),
   /** Frames a second that a NIC may flood, by kind. An uplink may flood ten times as many. */
