@@ -308,6 +308,12 @@ export class Switch {
     };
   }
 
+  /** Returns the port behind which an address (a MAC key) was seen last. */
+  portOf(mac: number): { readonly name: string; readonly isUplink: boolean } | undefined {
+    const plug = this.#plugs[this.#macs.entry(mac, this.#time)?.port ?? -1];
+    return plug === undefined ? undefined : { name: plug.port.name, isUplink: plug.isUplink };
+  }
+
   addresses(): AddressTable {
     const keys = this.#macs.keys(this.#time);
     const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";
