@@ -19,6 +19,8 @@ import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
 import { DeviceServer } from "./server.ts";
+import { gatewayUplinks } from "./services/gateway.ts";
+import { parseServices, SERVICES_PORT, type ServiceOptions } from "./services/options.ts";
 import { type StormLimits, stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
@@ -29,6 +31,8 @@ export type { CaptureRequest } from "./capture/capture.ts";
 export type { EnaOptions } from "./ena/options.ts";
 export type { TlsTexts } from "./http/front.ts";
 export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
+export { gatewayCommands } from "./services/gateway.ts";
+export type { ServiceOptions } from "./services/options.ts";
 export type { StormKind, StormLimits } from "./switch/storm.ts";
 export type { XenOptions } from "./xen/options.ts";
 
@@ -48,6 +52,8 @@ export interface SegmentOptions {
   readonly storm?: Partial<StormLimits> | undefined;
   /** Uplinks, each as SCHEME:NAME. Today only `tap:NAME`, an interface of the kernel. */
   readonly uplinks?: readonly string[];
+  /** DHCP, DNS, router advertisements, pings and a gateway. Default: none of them. */
+  readonly services?: ServiceOptions | undefined;
 }
 
 /** Options of `openDevice`. Every option may be left out. */
@@ -126,11 +132,16 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     if (first === undefined || all.length > 1) {
       throw new TypeError(`segments: a device has one segment, not ${all.length}`);
     }
-    const { name = "lan0", id, whenFull = "drop", uplinks = [] } = first;
+    const { name = "lan0", id, whenFull = "drop" } = first;
     const storm = stormLimits(first.storm);
+    const services = parseServices(first.services, name);
+    const uplinks = [...(first.uplinks ?? []), ...gatewayUplinks(services)];
     const parsed = uplinks.map((text) => {
       const uplink = parseUplink(text);
       if (typeof uplink === "string") throw new TypeError(`segment ${name}: uplinks ${uplink}`);
+      if (services !== undefined && uplink.name === SERVICES_PORT) {
+        throw new TypeError(`segment ${name}: "${SERVICES_PORT}" is the port of its services`);
+      }
       return uplink;
     });
     const now = () => performance.now();
@@ -149,12 +160,20 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
         const opened = uplink.scheme.open({ name: uplink.name, log, segment, onGone });
         device.#uplinks.push(await opened);
       }
+      if (services !== undefined) await device.#serve(segment, services);
       await device.#server.listen();
     } catch (error) {
       await device.close();
       throw error;
     }
     return device;
+  }
+
+  /** Attaches a service host. A device without services loads none of its code. */
+  async #serve(segment: Switch, services: ServiceOptions): Promise<void> {
+    const { ServiceHost } = await import("./services/host.ts");
+    const { neighbourhood } = this.#server;
+    this.#server.services = new ServiceHost({ segment, services, neighbourhood });
   }
 
   /** TCP port for frontends. */
@@ -198,7 +217,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     this.#server.renew(renewal);
   }
 
-  /** Informs every frontend, ends captures, and closes the port and the uplinks. */
+  /** Informs every frontend, ends captures, and closes the port, the services and the uplinks. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -206,6 +225,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 
   async #close(): Promise<void> {
     await this.#server.close();
+    this.#server.services?.close();
     for (const uplink of this.#uplinks) await uplink.close();
   }
 

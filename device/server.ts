@@ -29,6 +29,8 @@ import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
+import type { ServiceHost } from "./services/host.ts";
+import type { Neighbourhood } from "./services/request.ts";
 import type { PortNotice, Switch } from "./switch/switch.ts";
 import { createXenPersonality } from "./xen/index.ts";
 import { XenMachine } from "./xen/machine.ts";
@@ -70,6 +72,8 @@ export class DeviceServer implements ConnectionOwner {
   address: AddressInfo | undefined;
   /** True when the device stops. */
   draining = false;
+  /** The host that serves the segment; undefined without services. */
+  services: ServiceHost | undefined;
   readonly #options: DeviceOptions;
   readonly #machine: XenMachine;
   /** Makers of NIC models, by the name of the personality. */
@@ -124,6 +128,15 @@ export class DeviceServer implements ConnectionOwner {
       upgradeRefusal: (target, request) => this.#upgradeRefusal(target, request),
       upgrade: (request, socket, head, peer) => this.#upgrade(request, socket, head, peer),
     });
+  }
+
+  /** What a service host asks about the segment. */
+  get neighbourhood(): Neighbourhood {
+    return {
+      nics: () => this.#nics.names(),
+      nameOf: (mac) => this.#nics.nameOf(mac),
+      portOf: (mac) => this.segment.portOf(mac),
+    };
   }
 
   get isTls(): boolean {
@@ -186,7 +199,10 @@ export class DeviceServer implements ConnectionOwner {
       dataPath: dataPathStatus(),
       nicMemory: this.#memory.snapshot(),
       connections: this.#connections.size,
-      segment: this.segment.snapshot(),
+      segment: {
+        ...this.segment.snapshot(),
+        ...(this.services === undefined ? {} : { services: this.services.snapshot() }),
+      },
       nics,
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),

@@ -9,6 +9,7 @@
 import * as z from "zod";
 import { parseUnicastMac } from "../../shared/net/ethernet.ts";
 import { parseUplink } from "../ports/uplinks.ts";
+import { serviceOptions } from "../services/options.ts";
 import { MAX_STORM_LIMIT, STORM_KINDS } from "../switch/storm.ts";
 
 /** Most segments of one device. */
@@ -63,7 +64,11 @@ export const portOptions = z.strictObject({
   /** True: ARP and neighbour discovery may name no other host, and no router. */
   guard: z.boolean().optional(),
   /** IP addresses that a guarded port may announce. Default: any. */
-  ips: z.array(z.union([z.ipv4(), z.ipv6()])).min(1).max(MAX_ADDRESSES).optional(),
+  ips: z
+    .array(z.union([z.ipv4(), z.ipv6()]))
+    .min(1)
+    .max(MAX_ADDRESSES)
+    .optional(),
   /** Largest packet of the port, in bytes without the Ethernet header. */
   mtu: z.number().int().min(MIN_MTU).max(MAX_MTU).optional(),
   /** VLAN of an access port: its frames carry no tag. */
@@ -80,7 +85,9 @@ export type PortOptions = z.infer<typeof portOptions>;
 export const portRule = z
   .strictObject({
     /** Name of NICs and uplinks, with * for any letters. */
-    name: z.string().regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a port's name, with * for any letters"),
+    name: z
+      .string()
+      .regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a port's name, with * for any letters"),
     ...portOptions.shape,
   })
   .refine(({ access, trunk }) => access === undefined || trunk === undefined, {
@@ -115,4 +122,6 @@ export const segmentOptions = z.strictObject({
   uplinks: z.array(uplink).max(64).default([]),
   /** Rules for ports. Of two rules with one key, the later one counts. */
   port: z.array(portRule).max(MAX_RULES).default([]),
+  /** DHCP, DNS, router advertisements, pings and a gateway. */
+  services: serviceOptions.optional(),
 });
