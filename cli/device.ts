@@ -4,6 +4,8 @@ import { Command, Option } from "commander";
 import * as z from "zod";
 import type { Device, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
+import { gatewayCommands } from "../device/services/gateway.ts";
+import { commonServices, type ServiceOptions, serviceOptions } from "../device/services/options.ts";
 import {
   DEFAULT_STORM_LIMIT,
   MAX_STORM_LIMIT,
@@ -17,7 +19,7 @@ import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { keepCollectionsShort } from "./common/compiler.ts";
-import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
+import { ExitCode, Failure, messageOf, systemCode, wrong } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
 import { Lock } from "./common/lock.ts";
 import {
@@ -53,6 +55,8 @@ const Shape = z.object({
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplink()).default([]),
+  dhcp: z.string().min(1).optional(),
+  gateway: z.string().min(1).optional(),
   segment: word.default("lan0"),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
@@ -120,6 +124,14 @@ export function deviceCommand(): Command {
       "also serve the HTTP pages to browsers that use this host name; may be repeated",
     )
     .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
+    .option(
+      "--dhcp <address/bits>",
+      "serve the segment from this address: DHCP for the upper half of its network, DNS for the names of NICs in the domain lab, and pings",
+    )
+    .option(
+      "--gateway <tap>",
+      "with --dhcp: connect the segment to this TAP interface and make it the clients' router; prints the commands that give it their traffic",
+    )
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
     .option(
       "--segment-id <id>",
@@ -160,6 +172,7 @@ export function deviceCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire device                                     for this machine
   ringwire device --uplink tap:lab0                   with the kernel
+  ringwire device --dhcp 10.0.0.1/24                  with addresses and names
   ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens t.json
       for clients on other hosts that have a token, with TLS
   ringwire device --listen 0.0.0.0:7700 --insecure
@@ -171,6 +184,7 @@ async function runDevice(options: Options): Promise<void> {
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
   const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);
+  const services = servicesOf(options);
   const host = await bindAddress(options, lock, log);
   const { openDevice } = await import("../device/index.ts");
   let device: Device | undefined;
@@ -185,6 +199,7 @@ async function runDevice(options: Options): Promise<void> {
         whenFull: options.whenFull,
         storm: Object.assign({}, ...options.stormLimit),
         uplinks: options.uplink,
+        services,
       },
       capture: (start) => {
         capture = captureOf(options, start, log);
@@ -208,6 +223,9 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    for (const command of services === undefined ? [] : gatewayCommands(services)) {
+      output.event(`run as root: ${command}`, { event: "gateway", command });
+    }
     mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
@@ -225,6 +243,25 @@ async function runDevice(options: Options): Promise<void> {
       for (const line of segmentTable(last)) output.text(line);
     }
   }
+}
+
+/** Returns the services of --dhcp and --gateway. Throws Failure (wrong usage) for a wrong address. */
+function servicesOf({ dhcp, gateway }: Options): ServiceOptions | undefined {
+  if (dhcp === undefined) {
+    if (gateway === undefined) return undefined;
+    throw wrong("--gateway needs --dhcp with an address of the segment");
+  }
+  const tap = gateway === undefined ? {} : { gateway: { tap: gateway } };
+  const { data, error } = serviceOptions.safeParse({ ...commonServices(dhcp), ...tap });
+  if (data !== undefined) return data;
+  const { path = [], message } = error.issues[0]!;
+  if (path.join(".") === "gateway.tap") {
+    throw wrong(`--gateway ${message}, not ${JSON.stringify(gateway)}`);
+  }
+  if (path[0] === "gateway") {
+    throw wrong(`--dhcp takes another address than ${dhcp}, which is that of the --gateway`);
+  }
+  throw wrong(`--dhcp ${message}, not ${JSON.stringify(dhcp)}`);
 }
 
 function captureOf(options: Options, start: StartCapture, log: Logger): CaptureFiles | undefined {
