@@ -4,7 +4,9 @@ import { Command, Option } from "commander";
 import * as z from "zod";
 import type { Device, SegmentOptions, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
-import { MAX_SEGMENTS, segmentOptions } from "../device/segments/options.ts";
+import { deviceSegments } from "../device/segments/options.ts";
+import { gatewayCommands } from "../device/services/gateway.ts";
+import { commonServices, type ServiceOptions, serviceOptions } from "../device/services/options.ts";
 import {
   DEFAULT_STORM_LIMIT,
   MAX_STORM_LIMIT,
@@ -54,6 +56,8 @@ export const DeviceShape = {
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplink()).optional(),
+  dhcp: z.string().min(1).optional(),
+  gateway: z.string().min(1).optional(),
   segment: z.array(word).optional(),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
@@ -61,7 +65,7 @@ export const DeviceShape = {
   whenFull: oneOf("drop", "hold").optional(),
   stormLimit: z.array(stormLimit()).optional(),
   /** The segments of the file of --config. */
-  segments: z.array(segmentOptions).min(1).max(MAX_SEGMENTS).optional(),
+  segments: deviceSegments.optional(),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
@@ -83,6 +87,8 @@ export const SEGMENT_FLAGS = {
   whenFull: "when-full",
   stormLimit: "storm-limit",
   uplink: "uplink",
+  dhcp: "dhcp",
+  gateway: "gateway",
 } as const;
 
 function uplink() {
@@ -134,8 +140,16 @@ export function deviceCommand(): Command {
     )
     .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
     .option(
+      "--dhcp <address/bits>",
+      "serve the segment from this address: DHCP for the upper half of its network, DNS for the names of NICs in the domain lab, and pings",
+    )
+    .option(
+      "--gateway <tap>",
+      "with --dhcp: connect the segment to this TAP interface and make it the clients' router; prints the commands that give it their traffic",
+    )
+    .option(
       "--segment <name...>",
-      "name of an Ethernet segment; may be repeated; uplinks and --segment-id belong to the first (lan0)",
+      "name of an Ethernet segment; may be repeated; uplinks, services and --segment-id belong to the first (lan0)",
     )
     .option(
       "--segment-id <id>",
@@ -181,7 +195,7 @@ function segmentsOf(options: Options): readonly SegmentOptions[] {
       name,
       whenFull: whenFull ?? "drop",
       storm: Object.assign({}, ...(stormLimit ?? [])),
-      ...(i === 0 ? { id: segmentId, uplinks: uplink ?? [] } : {}),
+      ...(i === 0 ? { id: segmentId, uplinks: uplink ?? [], services: servicesOf(options) } : {}),
     }));
   }
   for (const [key, flag] of Object.entries(SEGMENT_FLAGS)) {
@@ -197,6 +211,7 @@ function segmentsOf(options: Options): readonly SegmentOptions[] {
 const EXAMPLES = `Examples:
   ringwire device                                     for this machine
   ringwire device --uplink tap:lab0                   with the kernel
+  ringwire device --dhcp 10.0.0.1/24                  with addresses and names
   ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens t.json
       for clients on other hosts that have a token, with TLS
   ringwire device --listen 0.0.0.0:7700 --insecure
@@ -241,6 +256,11 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    for (const command of segments.flatMap(({ services }) =>
+      services === undefined ? [] : gatewayCommands(services),
+    )) {
+      output.event(`run as root: ${command}`, { event: "gateway", command });
+    }
     mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
@@ -258,6 +278,25 @@ async function runDevice(options: Options): Promise<void> {
       for (const line of segmentTable(last)) output.text(line);
     }
   }
+}
+
+/** Returns the services of --dhcp and --gateway. Throws Failure (wrong usage) for a wrong address. */
+function servicesOf({ dhcp, gateway }: Options): ServiceOptions | undefined {
+  if (dhcp === undefined) {
+    if (gateway === undefined) return undefined;
+    throw wrong("--gateway needs --dhcp with an address of the segment");
+  }
+  const tap = gateway === undefined ? {} : { gateway: { tap: gateway } };
+  const { data, error } = serviceOptions.safeParse({ ...commonServices(dhcp), ...tap });
+  if (data !== undefined) return data;
+  const { path = [], message } = error.issues[0]!;
+  if (path.join(".") === "gateway.tap") {
+    throw wrong(`--gateway ${message}, not ${JSON.stringify(gateway)}`);
+  }
+  if (path[0] === "gateway") {
+    throw wrong(`--dhcp takes another address than ${dhcp}, which is that of the --gateway`);
+  }
+  throw wrong(`--dhcp ${message}, not ${JSON.stringify(dhcp)}`);
 }
 
 function captureOf(options: Options, start: StartCapture, log: Logger): CaptureFiles | undefined {

@@ -23,6 +23,8 @@ import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
 import { deviceSegments, type SegmentOptions } from "./segments/options.ts";
 import { DeviceServer } from "./server.ts";
+import { gatewayUplinks } from "./services/gateway.ts";
+import type { ServiceOptions } from "./services/options.ts";
 import { stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
@@ -34,6 +36,8 @@ export type { EnaOptions } from "./ena/options.ts";
 export type { TlsTexts } from "./http/front.ts";
 export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 export type { SegmentOptions } from "./segments/options.ts";
+export { gatewayCommands } from "./services/gateway.ts";
+export type { ServiceOptions } from "./services/options.ts";
 export type { PortOptions, PortRule } from "./switch/port-options.ts";
 export type { StormKind, StormLimits } from "./switch/storm.ts";
 export type { XenOptions } from "./xen/options.ts";
@@ -133,8 +137,12 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     const device = new Device(options, switches);
     try {
       options.capture?.(device.capture);
-      for (const [i, { uplinks }] of segments.entries()) {
-        for (const text of uplinks) await device.#openUplink(text, switches[i]!, log);
+      for (const [i, { uplinks, services }] of segments.entries()) {
+        const segment = switches[i]!;
+        for (const text of [...uplinks, ...gatewayUplinks(services)]) {
+          await device.#openUplink(text, segment, log);
+        }
+        if (services !== undefined) await device.#serve(segment, services);
       }
       await device.#server.listen();
     } catch (error) {
@@ -157,6 +165,14 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     };
     this.#uplinks.push(await uplink.scheme.open({ name, log, segment, onGone }));
     this.#server.uplinks.push(state);
+  }
+
+  /** Attaches a service host. A device without services loads none of its code. */
+  async #serve(segment: Switch, services: ServiceOptions): Promise<void> {
+    const { ServiceHost } = await import("./services/host.ts");
+    const home = this.#server.segments.get(segment.name)!;
+    const { neighbourhood } = home;
+    home.services = new ServiceHost({ segment, services, neighbourhood });
   }
 
   /** TCP port for frontends. */
@@ -200,7 +216,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     this.#server.renew(renewal);
   }
 
-  /** Informs every frontend, ends captures, and closes the port and the uplinks. */
+  /** Informs every frontend, ends captures, and closes the port, the services and the uplinks. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -208,6 +224,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 
   async #close(): Promise<void> {
     await this.#server.close();
+    for (const { services } of this.#server.segments.all) services?.close();
     for (const uplink of this.#uplinks) await uplink.close();
   }
 

@@ -160,6 +160,21 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
 const SEGMENT: readonly Column<SegmentStatus>[] = [
   ["fdb_entries", "Learned addresses.", (s) => s.learned],
   ["fdb_moves_total", "Addresses that moved from one port to another.", (s) => s.macMoves],
+  ["dhcp_pool", "Addresses that the DHCP server may lease.", (s) => s.services?.dhcp?.pool],
+  ["dhcp_leases", "Leases that clients have.", (s) => s.services?.dhcp?.leases],
+  ["dhcp_declined", "Addresses that a client found in use.", (s) => s.services?.dhcp?.declined],
+  [
+    "service_answers_total",
+    "Answers of the services of a segment.",
+    (s) => s.services?.answers,
+    "service",
+  ],
+  [
+    "service_drops_total",
+    "Requests to services that got no answer, by reason.",
+    (s) => s.services?.unanswered,
+    "reason",
+  ],
 ];
 
 const PORT: readonly Column<Pick<PortCounts["in"], "frames" | "bytes" | "dropped"> & Lost>[] = [

@@ -72,6 +72,16 @@ export class Roster<M extends Member> {
     return [...this.#byName.values()].map(({ member }) => member);
   }
 
+  /** Yields the name of each NIC and its address, as a MAC key. */
+  *names(): Generator<{ readonly name: string; readonly mac: number }> {
+    for (const { name, macKey: mac } of this.#byName.values()) yield { name, mac };
+  }
+
+  /** Returns the name of the NIC with an address (a MAC key). */
+  nameOf(mac: number): string | undefined {
+    return this.#byMac.get(mac)?.name;
+  }
+
   /**
    * Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. `may` says
    * whether the newcomer may have a name that it did not ask for.

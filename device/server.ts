@@ -199,7 +199,10 @@ export class DeviceServer implements ConnectionOwner {
       dataPath: dataPathStatus(),
       nicMemory: this.#memory.snapshot(),
       connections: this.#connections.size,
-      segments: this.segments.seenBy(client).map((segment) => segment.switch.snapshot()),
+      segments: this.segments.seenBy(client).map((segment) => ({
+        ...segment.switch.snapshot(),
+        ...(segment.services === undefined ? {} : { services: segment.services.snapshot() }),
+      })),
       nics,
       left: { ...left, nics: left.nics.filter(({ segment }) => client.sees(segment)) },
       captures: this.captures.snapshot(),

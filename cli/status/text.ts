@@ -5,10 +5,12 @@ import type {
   AddressEntry,
   Counts,
   DeviceStatus,
+  DhcpStatus,
   LeftNicStatus,
   LeftPortStatus,
   NicStatus,
   PortStatus,
+  ServicesStatus,
 } from "../../shared/status/device-status.ts";
 import { bold, bytesText, type Columns, countText, msText, tableOf } from "../common/output.ts";
 import { domainTable, ringTable, vifState } from "./xen.ts";
@@ -40,6 +42,8 @@ export function statusLines(status: StatusPage): string[] {
   lines.push("", ...segmentTable(status));
   for (const segment of segments) {
     const of = segments.length === 1 ? "" : ` of ${printable(segment.name)}`;
+    const { services } = segment;
+    section(`Services${of}`, services === undefined ? [] : servicesTable(services));
     section(`MAC table${of}`, macTable(addresses[segment.name] ?? [], segment.addresses));
   }
   section("Faults", tableOf(nics.flatMap(faultsOf), FAULTS));
@@ -114,6 +118,38 @@ export function segmentTable({ segments }: DeviceStatus): string[] {
     ];
   });
 }
+
+/** Formats the services of a segment, and their leases. */
+function servicesTable(services: ServicesStatus): string[] {
+  const { address, address6, answers, unanswered, dhcp } = services;
+  const lines = tableOf(
+    [services],
+    [
+      ["address", () => [address, address6].filter((text) => text !== "").join(", ")],
+      ["answers", () => countsText(nonZero(answers))],
+      ["no answer", () => countsText(unanswered)],
+    ],
+  );
+  if (dhcp === undefined) return lines;
+  const more = dhcp.leases + dhcp.offers + dhcp.declined - dhcp.list.length;
+  return [
+    ...lines,
+    `${dhcp.leases} leases, ${dhcp.pool} addresses in the pool, ${dhcp.reserved} reserved`,
+    ...tableOf(dhcp.list, LEASES),
+    ...(more > 0 ? [`... and ${more} more`] : []),
+  ];
+}
+
+const LEASES: Columns<DhcpStatus["list"][number]> = [
+  ["lease", (lease) => lease.address],
+  ["NIC", (lease) => lease.nic || "-"],
+  ["MAC", (lease) => lease.mac],
+  ["state", (lease) => lease.state],
+  ["ends in", (lease) => durationText(lease.seconds)],
+];
+
+const nonZero = (counts: Counts): Counts =>
+  Object.fromEntries(Object.entries(counts).filter(([, n]) => n > 0));
 
 const PORTS: Columns<AnyPort> = [
   ["port", (port) => port.name],

@@ -8,6 +8,7 @@
  */
 import * as z from "zod";
 import { parseUplink } from "../ports/uplinks.ts";
+import { SERVICES_PORT, serviceOptions } from "../services/options.ts";
 import { portRule, stormOptions } from "../switch/port-options.ts";
 
 /** Most segments of one device. */
@@ -25,19 +26,29 @@ const uplink = z.string().superRefine((text, context) => {
   if (typeof message === "string") context.addIssue({ code: "custom", message });
 });
 
-export const segmentOptions = z.strictObject({
-  name: segmentName.default("lan0"),
-  /** Devices with the same id state that uplinks join them to one segment. Default: random. */
-  id: segmentName.optional(),
-  /** Policy for a frame whose receiver has no room. */
-  whenFull: z.enum(["drop", "hold"]).default("drop"),
-  /** Frames a second that a NIC may flood, by kind. An uplink may flood ten times as many. */
-  storm: stormOptions.optional(),
-  /** Uplinks, each as SCHEME:NAME. */
-  uplinks: z.array(uplink).max(MAX_UPLINKS).default([]),
-  /** Rules for ports. Where two rules set one option of a port, the later rule counts. */
-  port: z.array(portRule).max(MAX_RULES).default([]),
-});
+export const segmentOptions = z
+  .strictObject({
+    name: segmentName.default("lan0"),
+    /** Devices with the same id state that uplinks join them to one segment. Default: random. */
+    id: segmentName.optional(),
+    /** Policy for a frame whose receiver has no room. */
+    whenFull: z.enum(["drop", "hold"]).default("drop"),
+    /** Frames a second that a NIC may flood, by kind. An uplink may flood ten times as many. */
+    storm: stormOptions.optional(),
+    /** Uplinks, each as SCHEME:NAME. */
+    uplinks: z.array(uplink).max(MAX_UPLINKS).default([]),
+    /** Rules for ports. Where two rules set one option of a port, the later rule counts. */
+    port: z.array(portRule).max(MAX_RULES).default([]),
+    /** DHCP, DNS, router advertisements, pings and a gateway. */
+    services: serviceOptions.optional(),
+  })
+  .superRefine(({ uplinks, services }, context) => {
+    // The switch would have two ports of this name.
+    const at = uplinks.findIndex((text) => text.replace(/^[^:]*:/, "") === SERVICES_PORT);
+    if (services === undefined || at < 0) return;
+    const message = `"${SERVICES_PORT}" is the port of the services of this segment`;
+    context.addIssue({ code: "custom", path: ["uplinks", at], message });
+  });
 
 /** The segments of a device. */
 export const deviceSegments = z

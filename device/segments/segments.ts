@@ -6,6 +6,9 @@
 import type { Hello } from "../../shared/wire/hello.ts";
 import { Refusal } from "../admission.ts";
 import { type Member, Roster } from "../roster.ts";
+import type { ServiceHost } from "../services/host.ts";
+import { SERVICES_PORT } from "../services/options.ts";
+import type { Neighbourhood } from "../services/request.ts";
 import type { Switch } from "../switch/switch.ts";
 
 /** Rights on segments. */
@@ -19,6 +22,10 @@ export interface Segment<M> {
   readonly name: string;
   readonly switch: Switch;
   readonly nics: Roster<M & Member>;
+  /** What the host of the services asks about the segment. */
+  readonly neighbourhood: Neighbourhood;
+  /** Undefined without services. */
+  services: ServiceHost | undefined;
 }
 
 export class Segments<M extends Member> {
@@ -28,11 +35,15 @@ export class Segments<M extends Member> {
   /** `most` is the largest number of NICs in all segments together. */
   constructor(switches: readonly Switch[], most: number) {
     const hasPlace = (): boolean => this.nicCount < most;
-    this.all = switches.map((one) => ({
-      name: one.name,
-      switch: one,
-      nics: new Roster<M>(one, most, hasPlace),
-    }));
+    this.all = switches.map((one) => {
+      const nics = new Roster<M>(one, most, hasPlace);
+      const neighbourhood = {
+        nics: () => nics.names(),
+        nameOf: (mac: number) => nics.nameOf(mac),
+        portOf: (mac: number) => one.portOf(mac, SERVICES_PORT),
+      };
+      return { name: one.name, switch: one, nics, neighbourhood, services: undefined };
+    });
     this.#byName = new Map(this.all.map((segment) => [segment.name, segment]));
   }
 

@@ -359,6 +359,19 @@ export class Switch {
     };
   }
 
+  /**
+   * Returns the port behind which the port `from` finds an address (a MAC key): that of a NIC, or
+   * that which used the address last in the VLAN of `from`.
+   */
+  portOf(
+    mac: number,
+    from: string,
+  ): { readonly name: string; readonly isUplink: boolean } | undefined {
+    const vlan = this.#tags === undefined ? NO_VLAN : new PortVlans(this.optionsOf(from)).untagged;
+    const plug = this.#plugs[this.#lookup(Math.floor(mac / 2 ** 32), mac | 0, vlan)];
+    return plug === undefined ? undefined : { name: plug.port.name, isUplink: plug.isUplink };
+  }
+
   addresses(): AddressTable {
     const keys = this.#macs.keys(this.#time);
     const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";

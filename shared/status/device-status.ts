@@ -71,6 +71,37 @@ const port = z.object({
 /** Totals of all ports with one name that have left, and how many they were. */
 const leftPort = z.object({ name: text, kind: text, times: z.number(), ...portCounts.shape });
 
+/** The DHCP server of a segment. `pool` and `reserved` count addresses. */
+const dhcp = z.object({
+  ...numbers("pool", "reserved"),
+  // Leases by their state. `list` has the first ones only.
+  ...numbers("leases", "offers", "declined"),
+  list: list(
+    z.object({
+      address: text,
+      mac: text,
+      // Name of the NIC with that MAC; "" for another host.
+      nic: text,
+      state: z.enum(["offered", "bound", "declined"]),
+      seconds: z.number(),
+    }),
+  ),
+});
+
+/** The host that serves a segment. An address that it does not have is "". */
+const services = z.object({
+  mac: text,
+  address: text,
+  address6: text,
+  linkLocal: text,
+  // Number of requests that wait for their turn.
+  queued: z.number(),
+  // Answers by service, and requests without an answer by reason.
+  answers: counts,
+  unanswered: counts,
+  dhcp: dhcp.optional(),
+});
+
 const segment = z.object({
   name: text,
   id: text,
@@ -81,6 +112,8 @@ const segment = z.object({
   // Number of entries of the address table, and number of learned ones among them.
   ...numbers("addresses", "learned"),
   ...numbers("macMoves", "macMovesDamped", "macsAged", "macTableFull", "lateFrames"),
+  // Absent without services.
+  services: services.optional(),
 });
 
 /**
@@ -332,6 +365,10 @@ export type DeviceStatus = z.infer<typeof deviceStatus>;
 export type NicMemoryStatus = z.infer<typeof nicMemory>;
 /** @interface */
 export type SegmentStatus = z.infer<typeof segment>;
+/** @interface */
+export type ServicesStatus = z.infer<typeof services>;
+/** @interface */
+export type DhcpStatus = z.infer<typeof dhcp>;
 /** @interface */
 export type PortStatus = z.infer<typeof port>;
 /** @interface */

@@ -26,6 +26,7 @@ const snapshot = statusWith({
       addresses: 4,
       learned: 2,
       macMoves: 3,
+      services: { answers: { dns: 5 }, unanswered: { rate: 2 }, dhcp: { pool: 9, leases: 4 } },
       ports: [
         {
           name: "ena0",
@@ -138,6 +139,10 @@ describe("metricsText", () => {
       "ringwire_xen_events_delayed_total 3",
       'ringwire_fdb_entries{segment="lan0"} 2',
       'ringwire_fdb_moves_total{segment="lan0"} 3',
+      'ringwire_dhcp_pool{segment="lan0"} 9',
+      'ringwire_dhcp_leases{segment="lan0"} 4',
+      'ringwire_service_answers_total{segment="lan0",service="dns"} 5',
+      'ringwire_service_drops_total{segment="lan0",reason="rate"} 2',
       "ringwire_captures_running 3",
       'ringwire_build_info{version="1.2.3",wire="1",node="v24.0.0"} 1',
       'ringwire_nic_info{segment="lan0",nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",agent="ringwire/1.2.2",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',

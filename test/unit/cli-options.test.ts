@@ -298,6 +298,26 @@ describe("text for people", () => {
     expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
     const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: {} };
     expect(statusLines(status).join("\n")).not.toContain("Xen");
+    const segments = status.segments.map(({ services: _, ...segment }) => segment);
+    expect(statusLines({ ...status, segments }).join("\n")).not.toContain("Services");
+  });
+
+  it("a status lists the services of the segment, their leases, and how many more there are", () => {
+    const lease = { address: "10.0.0.7", nic: "", state: "bound", seconds: 90 } as const;
+    const services = {
+      answers: { dhcp: 2000 },
+      unanswered: { port_rate: 7 },
+      dhcp: { leases: 300, offers: 1, list: [lease] },
+    };
+    const status = statusWith({ segments: [{ services }] });
+    const text = statusLines({ ...status, addresses: {} })
+      .map(strip)
+      .join("\n");
+    expect(text).toMatch(/^Services\naddress +answers +no answer\n10\.0\.0\.1\/24 +dhcp 2,?0/m);
+    expect(text).toContain("port_rate 7");
+    expect(text).toContain("300 leases, 127 addresses in the pool, 0 reserved");
+    expect(text).toMatch(/^ *10\.0\.0\.7 +- +0e:d5:0c:48:84:e6 +bound +90 s$/m);
+    expect(text).toContain("... and 300 more");
   });
 
   it("ux-C1 NICs stand in the order of their names, and the reset that attaches one does not count", () => {
