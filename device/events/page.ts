@@ -8,9 +8,9 @@
  * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { COMMON_HEADERS, RETRY_SECONDS, refuse } from "../../shared/http/answers.ts";
 import { NDJSON_TYPE, SSE_TYPE } from "../../shared/status/device-events.ts";
 import type { Identity } from "../access/gate.ts";
-import { COMMON_HEADERS, RETRY_SECONDS, refuse } from "../http/answers.ts";
 import type { Asked } from "../http/front.ts";
 import { type EventFeed, type Item, MAX_READERS, type ReaderEnd } from "./feed.ts";
 
