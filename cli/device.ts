@@ -29,6 +29,7 @@ import {
   whole,
   word,
 } from "./common/options.ts";
+import { ServiceManager } from "./common/service-manager.ts";
 import { stdinEnd, WITHOUT_HANGUP } from "./common/signals.ts";
 import { tapFailure } from "./common/tap.ts";
 import { AGENT } from "./common/version.ts";
@@ -176,6 +177,7 @@ async function runDevice(options: Options): Promise<void> {
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
   const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);
+  const manager = await ServiceManager.from(process.env, log);
   const { insecure } = options;
   const { isLocked, isTls } = lock;
   const host = await bindAddress(options.listen, { insecure, isLocked, isTls, ...OPEN }, log);
@@ -215,11 +217,14 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    const running = device;
+    manager.ready(() => `listening on ${url}, ${running.nics} NICs`);
     mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
+    manager.stopping("the device stops");
     lock.close();
     const last = device?.status();
     // The capture ends when the last NIC has left. A pipe that nobody reads does not delay the end.

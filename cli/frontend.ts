@@ -14,6 +14,7 @@ import { bindAddress, listenFailure } from "./common/listen.ts";
 import { addNicFlags, driverName, NicShape, newNic, opened } from "./common/nic.ts";
 import { CommonShape, completed, parsed } from "./common/options.ts";
 import type { Output } from "./common/output.ts";
+import { ServiceManager } from "./common/service-manager.ts";
 import { unlessStopped } from "./common/signals.ts";
 import { AGENT } from "./common/version.ts";
 import { countersLine } from "./status/text.ts";
@@ -77,6 +78,7 @@ async function runFrontend(options: Options): Promise<void> {
     throw new Failure("--untrusted goes with --driver xen", ExitCode.USAGE);
   }
   const { output, log, stop } = begin(options);
+  const manager = await ServiceManager.from(process.env, log);
   const asked = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
   const trace = options.trace ? (await traceTap())(asked) : undefined;
   const nic = await newNic({ ...options, trusted: !options.untrusted, trace }, log);
@@ -98,10 +100,15 @@ async function runFrontend(options: Options): Promise<void> {
     returnFreedMemory();
     const name = sayReady(nic, options, output, log);
     sayEvents(nic, name, output);
+    manager.ready(() => {
+      const { state, segment, link } = nic.status();
+      return state === "attached" ? `${name} on ${segment}, link ${link}` : `${name}: no device`;
+    });
     const gaveUp = failed.then((reason) => Promise.reject(new Failure(reason)));
     const signal = await Promise.race([stop.asked, gaveUp]);
     log.info({}, `${signal}: ${name} stops`);
   } finally {
+    manager.stopping("the frontend stops");
     pages?.stopping();
     if (isReady) sayStopped(nic, output);
     await nic.close();

@@ -206,6 +206,10 @@ export class DeviceServer implements ConnectionOwner {
     };
   }
 
+  get nicCount(): number {
+    return this.#nics.all.length;
+  }
+
   /** Returns the reasons why a load balancer or a person should not count on this device now. */
   unready(): string[] {
     return [
