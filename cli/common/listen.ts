@@ -78,5 +78,5 @@ export function listenFailure(error: unknown, place: Place): Failure {
     EADDRNOTAVAIL: `${place.host} is no address of this machine: choose another with --listen`,
   };
   const known = reasons[systemCode(error) ?? ""];
-  return new Failure(known ?? `can't listen on ${where}: ${messageOf(error)}`);
+  return Failure.from(error, known ?? `can't listen on ${where}: ${messageOf(error)}`);
 }
