@@ -12,6 +12,8 @@ import process from "node:process";
 import { type Child, eventually, ROOT, start } from "./process.ts";
 
 const SYSTEMD = "/lib/systemd/systemd";
+const UNSHARE = "/usr/bin/unshare";
+const NSENTER = "/usr/bin/nsenter";
 const UNITS = join(ROOT, "deploy/systemd");
 const NAMESPACES = ["--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net"];
 /** Where the program is installed according to the units. */
@@ -23,7 +25,7 @@ export function whyNoSystemd(): string | undefined {
   if (process.getuid?.() !== 0) return "needs root";
   if (!existsSync(SYSTEMD)) return "needs systemd (Debian: systemd)";
   const tries = "mount -t cgroup2 none /mnt && mkdir /mnt/rw-probe && rmdir /mnt/rw-probe";
-  const { status } = spawnSync("unshare", [...NAMESPACES, "--fork", "sh", "-c", tries]);
+  const { status } = spawnSync(UNSHARE, [...NAMESPACES, "--fork", "sh", "-c", tries]);
   return status === 0 ? undefined : "needs namespaces, and a cgroup of version 2";
 }
 
@@ -84,7 +86,7 @@ mount -t tmpfs tmpfs /var/tmp
 # Services get credentials by mounts, which systemd passes on only below a shared root.
 mount --make-rshared /
 container=ringwire-test exec ${SYSTEMD} --system --unit=basic.target --show-status=false`;
-    const outer = start(["unshare", ...NAMESPACES, "--fork", "--kill-child", "sh", "-c", script]);
+    const outer = start([UNSHARE, ...NAMESPACES, "--fork", "--kill-child", "sh", "-c", script]);
     const pid = await eventually(
       () => `the first process\n${outer.said()}`,
       () => {
@@ -108,7 +110,7 @@ container=ringwire-test exec ${SYSTEMD} --system --unit=basic.target --show-stat
   /** Runs a command beside the services. */
   inside(...argv: string[]): { code: number | null; text: string } {
     const enter = ["-t", this.#pid, ...NAMESPACES, ...argv];
-    const { status, stdout, stderr } = spawnSync("nsenter", enter, { encoding: "utf8" });
+    const { status, stdout, stderr } = spawnSync(NSENTER, enter, { encoding: "utf8" });
     return { code: status, text: `${stdout}${stderr}` };
   }
 
@@ -136,6 +138,6 @@ container=ringwire-test exec ${SYSTEMD} --system --unit=basic.target --show-stat
     await this.#outer.exited;
     const tidy = `mount -t cgroup2 none /mnt; for i in 1 2 3 4 5; do
 find /mnt/${this.#cgroup} -depth -type d -exec rmdir {} + 2>/dev/null && break; sleep 0.2; done`;
-    spawnSync("unshare", ["--mount", "sh", "-c", tidy]);
+    spawnSync(UNSHARE, ["--mount", "sh", "-c", tidy]);
   }
 }
