@@ -1,5 +1,4 @@
 /** `ringwire device`: runs a device until a signal stops it. */
-import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import * as z from "zod";
 import type { Device, SegmentOptions, StartCapture } from "../device/index.ts";
@@ -15,13 +14,13 @@ import {
 } from "../device/switch/storm.ts";
 import type { Logger } from "../shared/log.ts";
 import { TapError } from "../shared/tap/errors.ts";
-import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
-import { addressOf } from "../shared/transport/lookup.ts";
+import { DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { begin } from "./common/begin.ts";
 import { keepCollectionsShort } from "./common/compiler.ts";
-import { ExitCode, Failure, messageOf, systemCode, wrong } from "./common/failure.ts";
+import { Failure, wrong } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
+import { bindAddress, listenFailure, type Place } from "./common/listen.ts";
 import { Lock } from "./common/lock.ts";
 import {
   amount,
@@ -33,6 +32,7 @@ import {
   whole,
   word,
 } from "./common/options.ts";
+import { ServiceManager } from "./common/service-manager.ts";
 import { stdinEnd, WITHOUT_HANGUP } from "./common/signals.ts";
 import { tapFailure } from "./common/tap.ts";
 import { AGENT } from "./common/version.ts";
@@ -219,13 +219,22 @@ const EXAMPLES = `Examples:
   ringwire device --config lab.toml                   the device of a lab
 `;
 
+/** Sentences about a port that asks nobody for anything. */
+const OPEN = {
+  open: "everybody may ask this device: add --tokens or --ca, or --insecure if the network is yours alone",
+  warning: "whoever reaches this port can join the segment, and nothing is encrypted",
+};
+
 async function runDevice(options: Options): Promise<void> {
   const segments = segmentsOf(options);
   keepCollectionsShort();
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
   const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);
-  const host = await bindAddress(options, lock, log);
+  const manager = await ServiceManager.from(process.env, log);
+  const { insecure } = options;
+  const { isLocked, isTls } = lock;
+  const host = await bindAddress(options.listen, { insecure, isLocked, isTls, ...OPEN }, log);
   const { openDevice } = await import("../device/index.ts");
   let device: Device | undefined;
   let capture: CaptureFiles | undefined;
@@ -261,11 +270,14 @@ async function runDevice(options: Options): Promise<void> {
     )) {
       output.event(`run as root: ${command}`, { event: "gateway", command });
     }
+    const running = device;
+    manager.ready(() => `listening on ${url}, ${running.nics} NICs`);
     mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
+    manager.stopping("the device stops");
     lock.close();
     const last = device?.status();
     // The capture ends when the last NIC has left. A pipe that nobody reads does not delay the end.
@@ -312,65 +324,9 @@ function captureOf(options: Options, start: StartCapture, log: Logger): CaptureF
   return new CaptureFiles(capture, (output) => start(output, request), log);
 }
 
-type Place = Options["listen"];
-
-/** Formats a place as on the command line. */
-const placeOf = ({ host, port }: Place): string => `${bracketed(host)}:${port}`;
-
-/** Returns the address to bind. Resolves names first, so that the check sees the bound address. */
-async function bindAddress(
-  { listen, insecure }: Options,
-  lock: Lock,
-  log: Logger,
-): Promise<string> {
-  let address: string;
-  try {
-    address = await addressOf(listen.host);
-  } catch (error) {
-    throw new Failure(
-      `the host in --listen is not known: ${listen.host} (${systemCode(error) ?? messageOf(error)})`,
-    );
-  }
-  if (isLoopback(address)) return address;
-  if (lock.isLocked) {
-    if (!lock.isTls) {
-      log.warn(
-        { address },
-        "without --cert and --key, tokens and frames cross the network in clear",
-      );
-    }
-    return address;
-  }
-  if (!insecure) {
-    throw new Failure(
-      `--listen ${placeOf(listen)} can be reached from other hosts, and everybody may ask this device: add --tokens or --ca, or --insecure if the network is yours alone`,
-      ExitCode.USAGE,
-    );
-  }
-  log.warn(
-    { address },
-    "--insecure: whoever reaches this port can join the segment, and nothing is encrypted",
-  );
-  return address;
-}
-
-export function isLoopback(address: string): boolean {
-  const loopback = new BlockList();
-  loopback.addSubnet("127.0.0.0", 8, "ipv4");
-  loopback.addAddress("::1", "ipv6");
-  return loopback.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
-}
-
 /** Returns an error that says why the device can't be opened. */
 function openFailure(error: unknown, place: Place): Error {
   if (error instanceof Failure) return error;
   if (error instanceof TapError) return tapFailure("--uplink", error);
-  const where = placeOf(place);
-  const reasons: Readonly<Record<string, string>> = {
-    EADDRINUSE: `${where} is in use, perhaps by another device: choose another port with --listen`,
-    EACCES: `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
-    EADDRNOTAVAIL: `${place.host} is no address of this machine: choose another with --listen`,
-  };
-  const known = reasons[systemCode(error) ?? ""];
-  return new Failure(known ?? `can't listen on ${where}: ${messageOf(error)}`);
+  return listenFailure(error, place);
 }

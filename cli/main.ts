@@ -2,7 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
 import { unknownVariables } from "./common/environment.ts";
-import { ExitCode, Failure } from "./common/failure.ts";
+import { ExitCode, Failure, messageOf } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
 import { asksForJson, logOptions } from "./common/options.ts";
 import { endWithoutStdout } from "./common/output.ts";
@@ -131,6 +131,10 @@ function explain(error: unknown, json: boolean): ExitCode {
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   process.stderr.write(`ringwire: an error in the program itself: ${text}\n`);
+  if (json) {
+    const event = { event: "error", code: "INTERNAL", message: messageOf(error) };
+    process.stdout.write(`${JSON.stringify(event)}\n`);
+  }
   return ExitCode.FAILED;
 }
 

@@ -186,6 +186,11 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     return `${scheme}://${bracketed(this.#server.host)}:${this.port}`;
   }
 
+  /** Number of NICs that are connected. */
+  get nics(): number {
+    return this.#server.nicCount;
+  }
+
   /** Returns the content of the page /status: the segment, the NICs, their counters. */
   status(): DeviceStatus {
     return this.#server.snapshot();

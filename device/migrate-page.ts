@@ -1,9 +1,9 @@
 /** POST /migrate {"nic": NAME, "to": URL}: moves a NIC to another device. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as z from "zod";
+import { JSON_TYPE, refuse, reply } from "../shared/http/answers.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import { Limits } from "../shared/wire/protocol.ts";
-import { JSON_TYPE, refuse, reply } from "./http/answers.ts";
 import type { Asked } from "./http/front.ts";
 import { readBody } from "./http/json-body.ts";
 import type { DeviceServer } from "./server.ts";

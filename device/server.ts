@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { totalmem } from "node:os";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
+import type { Target } from "../shared/http/target.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import { MemoryAccount, MemoryBudget } from "../shared/memory-budget.ts";
@@ -23,7 +24,6 @@ import { EventFeed } from "./events/feed.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
-import type { Target } from "./http/target.ts";
 import type { DeviceOptions, Renewal } from "./index.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
@@ -211,6 +211,10 @@ export class DeviceServer implements ConnectionOwner {
       http: this.#front.snapshot(),
       xen: this.#machine.snapshot(),
     };
+  }
+
+  get nicCount(): number {
+    return this.segments.nicCount;
   }
 
   /** Returns the reasons why a load balancer or a person should not count on this device now. */

@@ -1,9 +1,9 @@
 /** POST /ticket {"path": PATH}: a ticket with which a browser asks for that path once. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as z from "zod";
+import { JSON_TYPE, refuse, reply } from "../shared/http/answers.ts";
 import { TICKET_COOKIE } from "./access/gate.ts";
 import { TICKET_MS } from "./access/tickets.ts";
-import { JSON_TYPE, refuse, reply } from "./http/answers.ts";
 import type { Asked } from "./http/front.ts";
 import { readBody } from "./http/json-body.ts";
 import type { DeviceServer } from "./server.ts";

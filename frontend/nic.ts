@@ -251,6 +251,11 @@ export class Nic extends EventEmitter<NicEvents> {
     };
   }
 
+  /** True from the first welcome on, when `status` has an answer. */
+  get isOpen(): boolean {
+    return this.#isStarted;
+  }
+
   /** The interface, for programs that use mbufs. `send` and the readers below use it too. */
   get ifnet(): Ifnet {
     return this.#session.driver.ifnet;

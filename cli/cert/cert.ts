@@ -124,7 +124,10 @@ function read(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch (error) {
-    throw new Failure(`${file}: ${messageOf(error)}; make the authority first: ringwire cert ca`);
+    throw Failure.from(
+      error,
+      `${file}: ${messageOf(error)}; make the authority first: ringwire cert ca`,
+    );
   }
 }
 
@@ -149,7 +152,7 @@ async function write(
     });
     writeFileSync(file, `${certificate}\n`);
   } catch (error) {
-    throw new Failure(`${dir} can't be written: ${messageOf(error)}`);
+    throw Failure.from(error, `${dir} can't be written: ${messageOf(error)}`);
   }
   new Output(json).event(`${file} and ${keyFile}`, { event: "certificate", file, key: keyFile });
 }

@@ -8,5 +8,5 @@ const WRONG_CALLS = new Set(["TAP_BAD_NAME", "TAP_BAD_MAC", "TAP_BAD_MTU"]);
 export function tapFailure(flag: string, error: unknown): Failure {
   const isUsage = WRONG_CALLS.has(systemCode(error) ?? "");
   const message = `${flag}: ${messageOf(error)}`;
-  return new Failure(message, isUsage ? ExitCode.USAGE : ExitCode.FAILED);
+  return isUsage ? new Failure(message, ExitCode.USAGE) : Failure.from(error, message);
 }

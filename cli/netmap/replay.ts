@@ -117,7 +117,7 @@ async function openFile(given: string, loops: number, stop: Stop): Promise<Captu
     return file;
   } catch (error) {
     await file?.[Symbol.asyncDispose]();
-    throw new Failure(`${given} can't be replayed: ${messageOf(error)}`);
+    throw Failure.from(error, `${given} can't be replayed: ${messageOf(error)}`);
   }
 }
 

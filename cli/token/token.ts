@@ -132,7 +132,7 @@ function read(file: string): Client[] {
   try {
     return parseTokens(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new Failure(`${file}: ${messageOf(error)}`);
+    throw Failure.from(error, `${file}: ${messageOf(error)}`);
   }
 }
 
@@ -144,6 +144,6 @@ function write(file: string, tokens: readonly Client[]): void {
     chmodSync(other, 0o600);
     renameSync(other, file);
   } catch (error) {
-    throw new Failure(`${file} can't be written: ${messageOf(error)}`);
+    throw Failure.from(error, `${file} can't be written: ${messageOf(error)}`);
   }
 }

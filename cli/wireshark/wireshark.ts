@@ -90,7 +90,7 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
       output.event(`${part.what}: ${did}: ${part.path}`, { part: part.what, did, path: part.path });
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
-      throw new Failure(`${part.path}: ${messageOf(error)}`);
+      throw Failure.from(error, `${part.path}: ${messageOf(error)}`);
     }
   }
   if (!install) return;

@@ -13,7 +13,7 @@ import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.t
 import type { FilterCompiler } from "../../shared/capture/filter-compiler.ts";
 import { MAX_SNAP_BYTES } from "../../shared/capture/recorder.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
-import { COMMON_HEADERS, refuse } from "../http/answers.ts";
+import { COMMON_HEADERS, refuse } from "../../shared/http/answers.ts";
 import type { Asked } from "../http/front.ts";
 import type { CaptureRequest } from "./capture.ts";
 import { type CaptureHub, CaptureRefusal } from "./hub.ts";

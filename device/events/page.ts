@@ -8,8 +8,8 @@
  * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { COMMON_HEADERS, RETRY_SECONDS, refuse } from "../../shared/http/answers.ts";
 import { NDJSON_TYPE, SSE_TYPE } from "../../shared/status/device-events.ts";
-import { COMMON_HEADERS, RETRY_SECONDS, refuse } from "../http/answers.ts";
 import type { Asked } from "../http/front.ts";
 import { type EventFeed, type Item, MAX_READERS, type ReaderEnd } from "./feed.ts";
 

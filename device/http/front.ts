@@ -17,17 +17,17 @@ import {
   type TLSSocket,
   type Server as TlsServer,
 } from "node:tls";
+import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "../../shared/http/answers.ts";
+import { HostRule, isForeign } from "../../shared/http/host-rule.ts";
+import { readTarget, type Target, TargetError } from "../../shared/http/target.ts";
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { held } from "../../shared/transport/stream.ts";
 import { type Caller, type Denial, Identity } from "../access/gate.ts";
-import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
-import { HostRule, isForeign } from "./host-rule.ts";
 import { mostSockets } from "./open-files.ts";
 import { addressKey, type Occupant, type PlaceLimits, Places } from "./places.ts";
-import { readTarget, type Target, TargetError } from "./target.ts";
 
 /**
  * Connections without a whole request, and those that only wait for their client to close. One

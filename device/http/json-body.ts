@@ -1,7 +1,7 @@
 /** The body of a POST: JSON of a known shape. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type * as z from "zod";
-import { refuse } from "./answers.ts";
+import { refuse } from "../../shared/http/answers.ts";
 import type { Asked } from "./front.ts";
 
 const MAX_BODY_BYTES = 4096;

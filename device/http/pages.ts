@@ -8,6 +8,9 @@
  *   /ticket     lets a browser ask once         /events   what happens, as a stream
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "../../shared/http/answers.ts";
+import { ScopedValue, SharedValue } from "../../shared/http/shared-value.ts";
+import type { Target } from "../../shared/http/target.ts";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { capturePage } from "../capture/page.ts";
@@ -17,11 +20,8 @@ import { migratePage } from "../migrate-page.ts";
 import type { DeviceServer } from "../server.ts";
 import { ticketPage } from "../ticket-page.ts";
 import { addressPage } from "./address-page.ts";
-import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
 import { jsonInSlices } from "./json-slices.ts";
-import { ScopedValue, SharedValue } from "./shared-value.ts";
-import type { Target } from "./target.ts";
 
 const ALLOW = { allow: "GET, HEAD" };
 /** Pages that change something. */

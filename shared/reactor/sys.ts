@@ -50,6 +50,12 @@ export const recv = declare<[fd: number, address: number, bytes: number, flags: 
 export const send = declare<[fd: number, address: number, bytes: number, flags: number]>(
   "long send(int fd, uintptr_t address, size_t bytes, int flags)",
 );
+/** For a message that is sent seldom: koffi keeps the buffers for the length of the call. */
+export const sendto = declare<
+  [fd: number, message: Uint8Array, bytes: number, flags: number, to: Uint8Array, toBytes: number]
+>(
+  "long sendto(int fd, uint8_t *message, size_t bytes, int flags, uint8_t *to, unsigned int toBytes)",
+);
 export const shutdown = declare<[fd: number, how: number]>("int shutdown(int fd, int how)");
 export const flock = declare<[fd: number, operation: number]>("int flock(int fd, int operation)");
 export const fcntl = declare<[fd: number, command: number, argument: number]>(
@@ -144,6 +150,7 @@ export const AF_INET = 2;
 export const AF_NETLINK = 16;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
+export const SOCK_CLOEXEC = 0o2000000;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;

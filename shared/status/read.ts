@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import { placeOf } from "../issue-place.ts";
 import { type AddressPage, addressPage, type DeviceStatus, deviceStatus } from "./device-status.ts";
+import { type FrontendPage, frontendPage } from "./frontend-page.ts";
 
 /** Maximum number of characters of a path in a page that an error message repeats. */
 const MAX_PLACE_CHARS = 80;
@@ -16,6 +17,8 @@ export class StatusError extends Error {
 export const readStatus = (page: unknown): DeviceStatus => read(deviceStatus, page);
 /** Checks a page of `/addresses`. Throws StatusError. */
 export const readAddresses = (page: unknown): AddressPage => read(addressPage, page);
+/** Checks a page `/status` of a frontend. Throws StatusError. Unknown keys stay in the result. */
+export const readFrontend = (page: unknown): FrontendPage => read(frontendPage, page);
 
 function read<T>(schema: z.ZodType<T>, page: unknown): T {
   const [first] = schema.safeParse(page).error?.issues ?? [];

@@ -216,7 +216,16 @@ const SLOW_BODY =
 describe("host names that lead here", () => {
   afterAll(() => stage.unharmed());
 
-  const pages = ["/status", "/metrics", "/livez", "/readyz", "/capture", "/addresses", "/nope"];
+  const pages = [
+    "/status",
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/capture",
+    "/events",
+    "/addresses",
+    "/nope",
+  ];
 
   it.each(pages)("attack-S8: %s under a name of somebody else is misdirected", async (path) => {
     const answer = await answerTo(get(path, ["Host: evil.example:7700"]));

@@ -348,6 +348,12 @@ describe("an error for programs", () => {
     ["frontend --connect nobody@", 1, "ECONNREFUSED"],
     ["frontend --connect nameTaken@", 1, "REFUSED_NAME_IN_USE"],
     ["status --connect web@", 1, "FAILED"],
+    ["events --connect nobody@", 1, "ECONNREFUSED"],
+    ["device --listen device@", 1, "EADDRINUSE"],
+    ["frontend --connect nobody@ --listen device@", 1, "EADDRINUSE"],
+    ["frontend --listen 0.0.0.0:1", 2, "USAGE"],
+    ["token revoke a --file /nowhere/tokens.json", 1, "ENOENT"],
+    ["cert a --dir /nowhere", 1, "ENOENT"],
     ["device --queues 0", 2, "USAGE"],
     ["device --queue 1", 2, "USAGE"],
   ])(

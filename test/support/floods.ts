@@ -301,6 +301,7 @@ export const FLOODS = {
   "silent-sockets": idle(Buffer.alloc(0)),
   "half-requests": idle(Buffer.from("GET /status HTTP/1.1\r\n")),
   "keep-alive": idle(get("/livez")),
+  "events-unread": http(600, get("/events?after=0"), false),
   "captures-unread": capture(16, false),
   "captures-read": capture(16, true),
   "tcp-churn": {

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { describe, expect, it } from "vitest";
-import { HostRule, isForeign, ownNames } from "../../device/http/host-rule.ts";
-import { readTarget, TargetError } from "../../device/http/target.ts";
+import { HostRule, isForeign, ownNames } from "../../shared/http/host-rule.ts";
+import { readTarget, TargetError } from "../../shared/http/target.ts";
 
 const asked = (url: string, ...hosts: string[]) =>
   readTarget({ url, rawHeaders: hosts.flatMap((host) => ["hOst", host]) });

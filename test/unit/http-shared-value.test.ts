@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { SharedValue } from "../../device/http/shared-value.ts";
+import { SharedValue } from "../../shared/http/shared-value.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,4 +1,4 @@
-/** Answers of the device's pages. A connection carries one request, so each answer closes it. */
+/** Answers of pages. A connection carries one request, so each answer closes it. */
 import type { ServerResponse } from "node:http";
 
 export const JSON_TYPE = "application/json";
