@@ -12,11 +12,6 @@ import {
   ServerResponse,
 } from "node:http";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import {
-  createServer as createTlsServer,
-  type TLSSocket,
-  type Server as TlsServer,
-} from "node:tls";
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
@@ -24,9 +19,10 @@ import { held } from "../../shared/transport/stream.ts";
 import { type Caller, type Denial, Identity } from "../access/gate.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
+import { Handshakes, type TlsTexts } from "./handshakes.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
 import { mostSockets } from "./open-files.ts";
-import { addressKey, type Occupant, type PlaceLimits, Places } from "./places.ts";
+import { addressKey, type PlaceLimits, Places } from "./places.ts";
 import { readTarget, type Target, TargetError } from "./target.ts";
 
 /**
@@ -95,14 +91,6 @@ export interface FrontOptions {
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
 }
 
-/** PEM texts for a port that speaks TLS. */
-export interface TlsTexts {
-  readonly cert: string;
-  readonly key: string;
-  /** Issuers of the certificates that clients may show. Without it clients show none. */
-  readonly ca?: string | undefined;
-}
-
 /** A request that passed all checks. */
 export interface Asked extends Target {
   readonly identity: Identity;
@@ -135,10 +123,8 @@ export class Front {
   readonly #rule: HostRule;
   readonly #listener: Server;
   readonly #parser: Parser;
-  /** Undefined for a port without TLS. It never listens; it gets the sockets of the listener. */
-  readonly #tls: TlsServer | undefined;
-  /** Connections whose handshake is not over, by the client's address and port. */
-  readonly #handshakes = new Map<string, Handshake>();
+  /** Undefined for a port without TLS. */
+  readonly #tls: Handshakes | undefined;
   readonly #requests = new Places(REQUEST_PLACES);
   readonly #pages = new Places(PAGE_PLACES);
   readonly #fronts = new Set<FrontSocket>();
@@ -176,6 +162,7 @@ export class Front {
 
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<AddressInfo> {
+    this.#tls?.prepare();
     await new Promise<void>((resolve, reject) => {
       this.#listener.once("error", reject);
       this.#listener.listen(this.#options.port, this.#options.host, () => {
@@ -190,7 +177,7 @@ export class Front {
   /** Stops listening. Closes idle connections now, and the rest after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
-    for (const { raw } of this.#handshakes.values()) raw.destroy();
+    this.#tls?.close();
     for (const front of this.#fronts) if (front.stage !== Stage.PAGE) front.destroy();
     setTimeout(() => {
       for (const front of this.#fronts) front.destroy();
@@ -202,11 +189,7 @@ export class Front {
   tick(): void {
     this.#log.tick();
     const due = performance.now() - REQUEST_MS;
-    for (const { raw, peer, since } of this.#handshakes.values()) {
-      if (since > due) break;
-      this.count(Refused.TIMEOUT, peer, "the handshake of TLS was not over in time");
-      raw.destroy();
-    }
+    this.#tls?.endBefore(due);
     for (const front of this.#fronts) {
       if (front.incomplete) {
         if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
@@ -253,7 +236,7 @@ export class Front {
     }
     const address = addressKey(raw.remoteAddress ?? "");
     if (this.#tls === undefined) this.#begin(raw, address);
-    else this.#handshake(this.#tls, raw, address);
+    else this.#tls.begin(raw, address);
   }
 
   #begin(socket: Socket, address: string, certificate?: string): void {
@@ -262,50 +245,22 @@ export class Front {
     this.#requests.add(front);
   }
 
-  // TLS.
-
-  #createTls(texts: TlsTexts): TlsServer {
-    const server = createTlsServer({ ...tlsOptions(texts), allowHalfOpen: true }, (socket) => {
-      const handshake = this.#handshakes.get(peerOf(socket));
-      if (handshake === undefined) return void socket.destroy();
-      this.#shaken(handshake);
-      socket.on("error", () => {
-        // "close" follows.
-      });
-      this.#begin(socket, handshake.address, certificateOf(socket));
-    });
-    server.on("tlsClientError", ({ message }, socket) => {
-      const handshake = this.#handshakes.get(peerOf(socket));
-      if (handshake === undefined) return;
-      this.count(Refused.TLS, handshake.peer, `the handshake of TLS failed: ${message}`);
-      handshake.raw.destroy();
-    });
-    return server;
-  }
-
-  /** A connection in its handshake has the place of a request. */
-  #handshake(server: TlsServer, raw: Socket, address: string): void {
-    const peer = peerOf(raw);
-    const evict = (): void => {
-      this.count(Refused.EVICTED, peer, NO_PLACE);
-      raw.destroy();
-    };
-    const handshake: Handshake = { raw, address, peer, since: performance.now(), evict };
-    this.#handshakes.set(peer, handshake);
-    this.#requests.add(handshake);
-    raw.on("close", () => this.#shaken(handshake));
-    server.emit("connection", raw);
-  }
-
-  #shaken(handshake: Handshake): void {
-    if (this.#handshakes.get(handshake.peer) === handshake) this.#handshakes.delete(handshake.peer);
-    this.#requests.delete(handshake);
-  }
-
   /** Uses other certificates from the next handshake on. Throws the error of OpenSSL. */
   renewTls(texts: TlsTexts): void {
     if (this.#tls === undefined) throw new TypeError("this port does not speak TLS");
-    this.#tls.setSecureContext(tlsOptions(texts));
+    this.#tls.renew(texts);
+  }
+
+  #createTls(texts: TlsTexts): Handshakes {
+    return new Handshakes({
+      texts,
+      places: this.#requests,
+      done: (socket, address, certificate) => this.#begin(socket, address, certificate),
+      evicted: (peer) => this.count(Refused.EVICTED, peer, NO_PLACE),
+      failed: (peer, why) => this.count(Refused.TLS, peer, `the handshake of TLS failed: ${why}`),
+      late: (peer) =>
+        this.count(Refused.TIMEOUT, peer, "the handshake of TLS was not over in time"),
+    });
   }
 
   readonly #owner = {
@@ -479,35 +434,6 @@ type Refuse = (
   sentence: string,
   headers?: Readonly<Record<string, string>>,
 ) => void;
-
-/** A connection whose TLS handshake is not over. */
-interface Handshake extends Occupant {
-  readonly raw: Socket;
-  /** HOST:PORT of the client. */
-  readonly peer: string;
-  readonly since: number;
-}
-
-const peerOf = ({ remoteAddress = "", remotePort = 0 }: Socket): string =>
-  `${remoteAddress}:${remotePort}`;
-
-/** Options of a port for Node's TLS. A certificate of a client is optional; a gate looks at it. */
-const tlsOptions = ({ cert, key, ca }: TlsTexts) => ({
-  cert,
-  key,
-  minVersion: "TLSv1.2" as const,
-  ALPNProtocols: ["http/1.1"],
-  rejectUnauthorized: false,
-  requestCert: ca !== undefined,
-  ...(ca === undefined ? {} : { ca }),
-});
-
-/** The common name of the certificate that the client has shown, if its issuer is one of `ca`. */
-function certificateOf(socket: TLSSocket): string | undefined {
-  if (!socket.authorized) return undefined;
-  const name = socket.getPeerCertificate().subject?.CN;
-  return typeof name === "string" && name !== "" ? name : undefined;
-}
 
 /** Returns the target, or undefined after `refuse` was called. */
 function targetOf(request: IncomingMessage, refuse: Refuse): Target | undefined {
