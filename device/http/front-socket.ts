@@ -38,6 +38,12 @@ const MAX_DROPPED_BYTES = 1 << 20;
 /** Time (ms) for a client to close, counted from when the whole answer has left this process. */
 const LINGER_MS = 1000;
 
+/** HOST:PORT of the client of a socket, for logs. */
+export const peerOf = ({
+  remoteAddress = "",
+  remotePort = 0,
+}: Pick<Socket, "remoteAddress" | "remotePort">): string => `${remoteAddress}:${remotePort}`;
+
 export interface FrontOwner {
   /** The first bytes of a request have arrived, so the connection needs the parser. */
   begun(front: FrontSocket): void;
@@ -97,7 +103,7 @@ export class FrontSocket extends Duplex implements Occupant {
 
   /** HOST:PORT of the client, for logs. */
   get peer(): string {
-    return `${this.remoteAddress}:${this.remotePort}`;
+    return peerOf(this);
   }
 
   /** True while a part of the request has not arrived. */

@@ -12,11 +12,6 @@ import {
   ServerResponse,
 } from "node:http";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import {
-  createServer as createTlsServer,
-  type TLSSocket,
-  type Server as TlsServer,
-} from "node:tls";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "../../shared/http/answers.ts";
 import { HostRule, isForeign } from "../../shared/http/host-rule.ts";
 import { readTarget, type Target, TargetError } from "../../shared/http/target.ts";
@@ -25,9 +20,11 @@ import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { held } from "../../shared/transport/stream.ts";
 import { type Caller, type Denial, Identity } from "../access/gate.ts";
+import { FirstRefusals } from "./first-refusals.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
+import { Handshakes, type TlsTexts } from "./handshakes.ts";
 import { mostSockets } from "./open-files.ts";
-import { addressKey, type Occupant, type PlaceLimits, Places } from "./places.ts";
+import { addressKey, type PlaceLimits, Places } from "./places.ts";
 
 /**
  * Connections without a whole request, and those that only wait for their client to close. One
@@ -95,14 +92,6 @@ export interface FrontOptions {
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
 }
 
-/** PEM texts for a port that speaks TLS. */
-export interface TlsTexts {
-  readonly cert: string;
-  readonly key: string;
-  /** Issuers of the certificates that clients may show. Without it clients show none. */
-  readonly ca?: string | undefined;
-}
-
 /** A request that passed all checks. */
 export interface Asked extends Target {
   readonly identity: Identity;
@@ -116,6 +105,9 @@ export interface Asked extends Target {
 const LOUD: ReadonlySet<Refused> = new Set([
   ...[Refused.EVICTED, Refused.NO_PLACE, Refused.HOST, Refused.ORIGIN, Refused.UPGRADE],
 ]);
+
+/** Refusals that matter to an operator once: the first of an address in a minute is a warning. */
+const CLIENTS: ReadonlySet<Refused> = new Set([Refused.UNKNOWN_CLIENT, Refused.FORBIDDEN]);
 
 /** The remote end of a connection. */
 export interface Peer {
@@ -131,14 +123,13 @@ export class Front {
   readonly hellos = new Places(HELLO_PLACES);
   readonly #refused = new Map<Refused, number>();
   readonly #log: LogLimit;
+  readonly #firsts = new FirstRefusals();
   readonly #options: FrontOptions;
   readonly #rule: HostRule;
   readonly #listener: Server;
   readonly #parser: Parser;
-  /** Undefined for a port without TLS. It never listens; it gets the sockets of the listener. */
-  readonly #tls: TlsServer | undefined;
-  /** Connections whose handshake is not over, by the client's address and port. */
-  readonly #handshakes = new Map<string, Handshake>();
+  /** Undefined for a port without TLS. */
+  readonly #tls: Handshakes | undefined;
   readonly #requests = new Places(REQUEST_PLACES);
   readonly #pages = new Places(PAGE_PLACES);
   readonly #fronts = new Set<FrontSocket>();
@@ -176,6 +167,7 @@ export class Front {
 
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<AddressInfo> {
+    this.#tls?.prepare();
     await new Promise<void>((resolve, reject) => {
       this.#listener.once("error", reject);
       this.#listener.listen(this.#options.port, this.#options.host, () => {
@@ -190,7 +182,7 @@ export class Front {
   /** Stops listening. Closes idle connections now, and the rest after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
-    for (const { raw } of this.#handshakes.values()) raw.destroy();
+    this.#tls?.close();
     for (const front of this.#fronts) if (front.stage !== Stage.PAGE) front.destroy();
     setTimeout(() => {
       for (const front of this.#fronts) front.destroy();
@@ -202,11 +194,7 @@ export class Front {
   tick(): void {
     this.#log.tick();
     const due = performance.now() - REQUEST_MS;
-    for (const { raw, peer, since } of this.#handshakes.values()) {
-      if (since > due) break;
-      this.count(Refused.TIMEOUT, peer, "the handshake of TLS was not over in time");
-      raw.destroy();
-    }
+    this.#tls?.endBefore(due);
     for (const front of this.#fronts) {
       if (front.incomplete) {
         if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
@@ -217,10 +205,15 @@ export class Front {
     }
   }
 
-  /** Counts a refusal. At most one refusal of each reason is logged in a second. */
+  /**
+   * Counts a refusal. At most one refusal of each reason is logged in a second, and one more with
+   * level warn where a client of a new address is not known or may not do what it asks.
+   */
   count(reason: Refused, peer: string, sentence: string): void {
-    const level = LOUD.has(reason) ? "warn" : "debug";
-    this.#log.of(reason)[level]({ peer, reason }, `refused a connection: ${sentence}`);
+    const isFirst = CLIENTS.has(reason) && this.#firsts.isFirst(reason, peer);
+    const level = isFirst || LOUD.has(reason) ? "warn" : "debug";
+    const kind = isFirst ? `${reason} first` : reason;
+    this.#log.of(kind)[level]({ peer, reason }, `refused a connection: ${sentence}`);
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 
@@ -253,7 +246,7 @@ export class Front {
     }
     const address = addressKey(raw.remoteAddress ?? "");
     if (this.#tls === undefined) this.#begin(raw, address);
-    else this.#handshake(this.#tls, raw, address);
+    else this.#tls.begin(raw, address);
   }
 
   #begin(socket: Socket, address: string, certificate?: string): void {
@@ -262,50 +255,22 @@ export class Front {
     this.#requests.add(front);
   }
 
-  // TLS.
-
-  #createTls(texts: TlsTexts): TlsServer {
-    const server = createTlsServer({ ...tlsOptions(texts), allowHalfOpen: true }, (socket) => {
-      const handshake = this.#handshakes.get(peerOf(socket));
-      if (handshake === undefined) return void socket.destroy();
-      this.#shaken(handshake);
-      socket.on("error", () => {
-        // "close" follows.
-      });
-      this.#begin(socket, handshake.address, certificateOf(socket));
-    });
-    server.on("tlsClientError", ({ message }, socket) => {
-      const handshake = this.#handshakes.get(peerOf(socket));
-      if (handshake === undefined) return;
-      this.count(Refused.TLS, handshake.peer, `the handshake of TLS failed: ${message}`);
-      handshake.raw.destroy();
-    });
-    return server;
-  }
-
-  /** A connection in its handshake has the place of a request. */
-  #handshake(server: TlsServer, raw: Socket, address: string): void {
-    const peer = peerOf(raw);
-    const evict = (): void => {
-      this.count(Refused.EVICTED, peer, NO_PLACE);
-      raw.destroy();
-    };
-    const handshake: Handshake = { raw, address, peer, since: performance.now(), evict };
-    this.#handshakes.set(peer, handshake);
-    this.#requests.add(handshake);
-    raw.on("close", () => this.#shaken(handshake));
-    server.emit("connection", raw);
-  }
-
-  #shaken(handshake: Handshake): void {
-    if (this.#handshakes.get(handshake.peer) === handshake) this.#handshakes.delete(handshake.peer);
-    this.#requests.delete(handshake);
-  }
-
   /** Uses other certificates from the next handshake on. Throws the error of OpenSSL. */
   renewTls(texts: TlsTexts): void {
     if (this.#tls === undefined) throw new TypeError("this port does not speak TLS");
-    this.#tls.setSecureContext(tlsOptions(texts));
+    this.#tls.renew(texts);
+  }
+
+  #createTls(texts: TlsTexts): Handshakes {
+    return new Handshakes({
+      texts,
+      places: this.#requests,
+      done: (socket, address, certificate) => this.#begin(socket, address, certificate),
+      evicted: (peer) => this.count(Refused.EVICTED, peer, NO_PLACE),
+      failed: (peer, why) => this.count(Refused.TLS, peer, `the handshake of TLS failed: ${why}`),
+      late: (peer) =>
+        this.count(Refused.TIMEOUT, peer, "the handshake of TLS was not over in time"),
+    });
   }
 
   readonly #owner = {
@@ -479,35 +444,6 @@ type Refuse = (
   sentence: string,
   headers?: Readonly<Record<string, string>>,
 ) => void;
-
-/** A connection whose TLS handshake is not over. */
-interface Handshake extends Occupant {
-  readonly raw: Socket;
-  /** HOST:PORT of the client. */
-  readonly peer: string;
-  readonly since: number;
-}
-
-const peerOf = ({ remoteAddress = "", remotePort = 0 }: Socket): string =>
-  `${remoteAddress}:${remotePort}`;
-
-/** Options of a port for Node's TLS. A certificate of a client is optional; a gate looks at it. */
-const tlsOptions = ({ cert, key, ca }: TlsTexts) => ({
-  cert,
-  key,
-  minVersion: "TLSv1.2" as const,
-  ALPNProtocols: ["http/1.1"],
-  rejectUnauthorized: false,
-  requestCert: ca !== undefined,
-  ...(ca === undefined ? {} : { ca }),
-});
-
-/** The common name of the certificate that the client has shown, if its issuer is one of `ca`. */
-function certificateOf(socket: TLSSocket): string | undefined {
-  if (!socket.authorized) return undefined;
-  const name = socket.getPeerCertificate().subject?.CN;
-  return typeof name === "string" && name !== "" ? name : undefined;
-}
 
 /** Returns the target, or undefined after `refuse` was called. */
 function targetOf(request: IncomingMessage, refuse: Refuse): Target | undefined {

@@ -99,8 +99,17 @@ export const errno = (): number => koffi.errno();
 export const { EAGAIN, EBUSY, EINTR, EINVAL, ENODEV, ENOENT, ENXIO, EPERM, EACCES } =
   constants.errno;
 
-/** Smallest buffer for `addressOf`. V8 may move the bytes of a smaller one. */
-const LEAST_BYTES = 65;
+const memcpyFrom = declare<[to: Uint8Array, from: number, bytes: number]>(
+  "uintptr_t memcpy(void *to, uintptr_t from, size_t bytes)",
+);
+/** Copies bytes of memory that is not V8's. */
+export function copyFrom(address: number, to: Uint8Array, bytes: number): void {
+  if (bytes > to.length) throw new RangeError(`${bytes} bytes into a buffer of ${to.length}`);
+  memcpyFrom(to, address, bytes);
+}
+
+/** Smallest buffer, in bytes, for `addressOf`. V8 may move the bytes of a smaller one. */
+export const LEAST_BYTES = 65;
 
 /**
  * Returns the address of the first byte of `bytes`. It is valid while the caller keeps a reference

@@ -11,7 +11,7 @@ import { NIC_PATH } from "../wire/protocol.ts";
 export const DEVICE_PORT = 7700;
 /** Default address of a device for every command. */
 export const DEFAULT_DEVICE = `127.0.0.1:${DEVICE_PORT}`;
-/** Default port of a proxy for wss and https. A device itself does not support TLS. */
+/** Default port for wss and https, that of a proxy. */
 const TLS_PORT = 443;
 const MAX_PORT = 65_535;
 

@@ -3,11 +3,11 @@
  * a stream of Node and without a copy.
  */
 import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import type { Reactor, Watch } from "../reactor/reactor.ts";
 import * as sys from "../reactor/sys.ts";
+import { type Descriptor, PlainDescriptor } from "./descriptor.ts";
 import { type ByteStream, held, type StreamOwner } from "./stream.ts";
-
-const FLAGS = sys.MSG_DONTWAIT | sys.MSG_NOSIGNAL;
 
 interface Tail {
   readonly bytes: Uint8Array;
@@ -18,25 +18,8 @@ interface Tail {
   readonly done: () => void;
 }
 
-/** Keeps the address of the array that was used last. All streams share a few arrays of pools. */
-class LastAddress {
-  #bytes: Uint8Array = new Uint8Array(0);
-  #address = 0;
-
-  of(bytes: Uint8Array): number {
-    if (bytes !== this.#bytes) {
-      this.#address = sys.addressOfBuffer(bytes.buffer) + bytes.byteOffset;
-      this.#bytes = bytes;
-    }
-    return this.#address;
-  }
-}
-
-const received = new LastAddress();
-const sent = new LastAddress();
-
 export class FdStream implements ByteStream {
-  readonly #fd: number;
+  readonly #descriptor: Descriptor;
   readonly #watch: Watch;
   /** What the system has not accepted yet, in order. */
   readonly #queue: Tail[] = [];
@@ -46,28 +29,43 @@ export class FdStream implements ByteStream {
   #isReading = false;
   #isEnding = false;
   #closed = false;
-  unsentBytes = 0;
+  #queuedBytes = 0;
   receivedBytes = 0;
 
   /**
-   * Takes the connection over from a socket of Node, which ends. Returns undefined when the socket
-   * has no descriptor (TLS, another runtime) or has unsent bytes.
+   * Takes the connection over from a socket of Node, which ends. `takeTls` makes the descriptor of a
+   * TLS connection. Returns undefined when the socket has no descriptor (another runtime) or has
+   * unsent bytes, or when its TLS stays with Node.
    */
-  static takeOver(reactor: Reactor, socket: Socket): FdStream | undefined {
+  static takeOver(
+    reactor: Reactor,
+    socket: Socket,
+    takeTls?: (socket: TLSSocket, fd: number) => Descriptor | undefined,
+  ): FdStream | undefined {
     const handle = (socket as unknown as { _handle?: { fd?: number } | null })._handle;
-    // A TLS socket has the descriptor of the connection below, with records in place of frames.
-    const isTls = (socket as { encrypted?: boolean }).encrypted === true;
-    const old = isTls || socket.writableLength > 0 ? -1 : (handle?.fd ?? -1);
+    const old = socket.writableLength > 0 ? -1 : (handle?.fd ?? -1);
     const fd = old < 0 ? -1 : sys.fcntl(old, sys.F_DUPFD_CLOEXEC, 0);
     if (fd < 0) return undefined;
+    // A TLS socket has the descriptor of the connection below, with records in place of frames.
+    const isTls = "encrypted" in socket;
+    const descriptor = isTls ? takeTls?.(socket as TLSSocket, fd) : new PlainDescriptor(fd);
+    if (descriptor === undefined) {
+      sys.close(fd);
+      return undefined;
+    }
     socket.destroy();
-    return new FdStream(reactor, fd);
+    return new FdStream(reactor, descriptor);
   }
 
-  private constructor(reactor: Reactor, fd: number) {
-    this.#fd = fd;
-    this.#watch = reactor.watch(fd, 0, (events) => this.#ready(events));
+  private constructor(reactor: Reactor, descriptor: Descriptor) {
+    this.#descriptor = descriptor;
+    this.#watch = reactor.watch(descriptor.fd, 0, (events) => this.#ready(events));
     held.descriptors++;
+  }
+
+  /** Bytes that the system has not accepted. */
+  get unsentBytes(): number {
+    return this.#queuedBytes + this.#descriptor.waitingBytes;
   }
 
   read(owner: StreamOwner): void {
@@ -75,10 +73,8 @@ export class FdStream implements ByteStream {
     this.#isReading = true;
     this.#interest();
     // Bytes that came with the handshake are in the buffer already.
-    if (owner.input.end > owner.input.start) {
-      this.#isBehind = true;
-      this.#watch.again();
-    }
+    this.#isBehind = owner.input.end > owner.input.start;
+    this.#resume();
   }
 
   stopReading(): void {
@@ -92,21 +88,18 @@ export class FdStream implements ByteStream {
       return;
     }
     let n = 0;
-    if (this.#queue.length === 0) {
-      n = Math.max(0, this.#send(bytes, at, length));
-      if (n === length) {
-        done();
-        return;
-      }
+    if (this.#queue.length === 0) n = Math.max(0, this.#descriptor.send(bytes, at, length));
+    if (n === length) done();
+    else {
+      this.#queue.push({ bytes, at: at + n, length: length - n, hasBegun: n > 0, done });
+      this.#queuedBytes += length - n;
     }
-    this.#queue.push({ bytes, at: at + n, length: length - n, hasBegun: n > 0, done });
-    this.unsentBytes += length - n;
     this.#interest();
   }
 
   dropWaiting(): void {
     for (const { length, done } of this.#queue.splice(this.#queue[0]?.hasBegun === true ? 1 : 0)) {
-      this.unsentBytes -= length;
+      this.#queuedBytes -= length;
       done();
     }
   }
@@ -114,7 +107,7 @@ export class FdStream implements ByteStream {
   end(): void {
     if (this.#isEnding || this.#closed) return;
     this.#isEnding = true;
-    if (this.#queue.length === 0) sys.shutdown(this.#fd, sys.SHUT_WR);
+    if (!this.#hasUnsent) this.#descriptor.end();
   }
 
   destroy(): void {
@@ -122,20 +115,13 @@ export class FdStream implements ByteStream {
     this.#closed = true;
     held.descriptors--;
     this.#watch.close();
-    sys.close(this.#fd);
-    this.unsentBytes = 0;
+    this.#descriptor.close();
+    this.#queuedBytes = 0;
     for (const { done } of this.#queue.splice(0)) done();
   }
 
-  /** Sends what the system accepts at once. Returns the number of bytes; -1 when it is lost. */
-  #send(bytes: Uint8Array, at: number, length: number): number {
-    for (;;) {
-      const n = sys.send(this.#fd, sent.of(bytes) + at, length, FLAGS);
-      if (n >= 0) return n;
-      const why = sys.errno();
-      if (why === sys.EAGAIN) return 0;
-      if (why !== sys.EINTR) return -1;
-    }
+  get #hasUnsent(): boolean {
+    return this.#queue.length > 0 || this.#descriptor.waitingBytes > 0;
   }
 
   #ready(events: number): void {
@@ -152,33 +138,39 @@ export class FdStream implements ByteStream {
   #read(): void {
     const { input } = this.#owner!;
     if (!this.#isBehind) {
-      const room = input.room();
-      const n = sys.recv(this.#fd, received.of(input.bytes) + input.end, room, FLAGS);
+      const n = this.#descriptor.receive(input);
       if (n <= 0) {
         input.settle();
-        const why = n < 0 ? sys.errno() : 0;
-        if (why !== sys.EAGAIN && why !== sys.EINTR) this.#lost();
+        if (n < 0) this.#lost();
         return;
       }
       this.receivedBytes += n;
-      input.end += n;
     }
     this.#isBehind = this.#owner!.received();
     if (this.#closed) return;
-    if (this.#isBehind) this.#watch.again();
+    this.#resume();
     this.#interest();
+  }
+
+  /** Asks for another turn when there is input that no event announces. */
+  #resume(): void {
+    if (this.#isBehind || this.#descriptor.hasEarly) this.#watch.again();
   }
 
   #drain(): void {
     const queue = this.#queue;
+    if (!this.#descriptor.flush()) {
+      this.#lost();
+      return;
+    }
     while (queue.length > 0) {
       const tail = queue[0]!;
-      const n = this.#send(tail.bytes, tail.at, tail.length);
+      const n = this.#descriptor.send(tail.bytes, tail.at, tail.length);
       if (n < 0) {
         this.#lost();
         return;
       }
-      this.unsentBytes -= n;
+      this.#queuedBytes -= n;
       if (n < tail.length) {
         tail.at += n;
         tail.length -= n;
@@ -188,7 +180,7 @@ export class FdStream implements ByteStream {
       queue.shift();
       tail.done();
     }
-    if (this.#isEnding) sys.shutdown(this.#fd, sys.SHUT_WR);
+    if (this.#isEnding && !this.#hasUnsent) this.#descriptor.end();
     this.#interest();
   }
 
@@ -202,6 +194,6 @@ export class FdStream implements ByteStream {
 
   #interest(): void {
     const reads = this.#isReading && !this.#isBehind;
-    this.#watch.want((reads ? sys.EPOLLIN : 0) | (this.#queue.length > 0 ? sys.EPOLLOUT : 0));
+    this.#watch.want((reads ? sys.EPOLLIN : 0) | (this.#hasUnsent ? sys.EPOLLOUT : 0));
   }
 }

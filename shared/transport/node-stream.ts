@@ -44,7 +44,8 @@ export class NodeStream implements ByteStream {
     // "close" follows.
     socket.on("error", () => {});
     // In the next turn: the owner's handlers are not set yet.
-    if (owner.input.end > owner.input.start) this.#after(true);
+    if (socket.closed) setImmediate(() => this.#ended());
+    else if (owner.input.end > owner.input.start) this.#after(true);
     else socket.resume();
   }
 

@@ -5,6 +5,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { createSecureContext, type TLSSocket, type Server as TlsServer } from "node:tls";
 import WebSocket, { WebSocketServer } from "ws";
 import type { MemoryAccount } from "../memory-budget.ts";
 import { prepareReactor, reactor } from "../reactor/index.ts";
@@ -45,6 +46,8 @@ export interface DialOptions {
 
 /** The class of streams on descriptors; undefined where the reactor can't be had. */
 let FdStream: typeof import("./fd-stream.ts").FdStream | undefined;
+/** Takes TLS over; undefined where the OpenSSL of Node can't be called. */
+let takeover: typeof import("./tls-takeover.ts") | undefined;
 
 /**
  * Decides whether the reactor or libuv waits for the connections of this process. A program that
@@ -52,7 +55,23 @@ let FdStream: typeof import("./fd-stream.ts").FdStream | undefined;
  */
 export async function prepareTransport(): Promise<void> {
   await prepareReactor();
-  if (reactor() !== undefined) ({ FdStream } = await import("./fd-stream.ts"));
+  if (reactor() === undefined) return;
+  ({ FdStream } = await import("./fd-stream.ts"));
+  try {
+    takeover = await import("./tls-takeover.ts");
+  } catch {
+    // Another OpenSSL, or another Node. TLS stays on the streams of Node, which are slower.
+  }
+}
+
+/** Called before the first handshake of a server, and after each change of its certificate. */
+export function watchTlsServer(server: TlsServer): void {
+  takeover?.watchServer(server);
+}
+
+/** Called in the event that ends a TLS handshake, and before any other code runs. */
+export function tlsShaken(socket: TLSSocket): void {
+  takeover?.shaken(socket);
 }
 
 /** Opens a WebSocket to a device. Rejects with ConnectError. */
@@ -62,14 +81,21 @@ export async function dial(options: DialOptions): Promise<Transport> {
     const { timeoutMs = 5000, connectMs } = options;
     let connected = false;
     let late: NodeJS.Timeout | undefined;
+    const { headers, ...tls } = requestOptions(options.credentials);
+    const isTls = new URL(options.url).protocol === "wss:";
+    // The library would make the same context.
+    const secureContext = isTls ? createSecureContext(tls) : undefined;
+    if (secureContext !== undefined) takeover?.watchContext(secureContext);
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...DIALLING,
-      ...requestOptions(options.credentials),
+      ...(secureContext === undefined ? {} : { secureContext }),
+      headers,
       perMessageDeflate: false,
       handshakeTimeout: timeoutMs,
       followRedirects: false,
       finishRequest: (request) => {
         request.once("socket", (s) => {
+          s.once("secureConnect", () => tlsShaken(s as TLSSocket));
           s.once("connect", () => {
             connected = true;
             clearTimeout(late);
@@ -158,7 +184,13 @@ export function acceptUpgrade(
   // The bytes behind the request are not for the library.
   upgrades.handleUpgrade(request, socket, NOTHING, () => {
     release();
-    take(framed(socket as Socket, "none", head, account));
+    const join = (): void => take(framed(socket as Socket, "none", head, account));
+    if (socket.writableLength === 0) join();
+    else {
+      // TLS tells of the written answer in a later tick.
+      socket.pause();
+      socket.write("", join);
+    }
   });
 }
 
@@ -190,6 +222,7 @@ function framed(
   const rest = socket.read() as Buffer | null;
   const bytes = rest === null ? head : Buffer.concat([head, rest]);
   const waiting = reactor();
-  const stream = (waiting && FdStream?.takeOver(waiting, socket)) ?? new NodeStream(socket);
+  const stream =
+    (waiting && FdStream?.takeOver(waiting, socket, takeover?.takeTls)) ?? new NodeStream(socket);
   return new FramedTransport(stream, masking, bytes, account);
 }
