@@ -10,22 +10,25 @@ import { either, type Issue } from "../config/issues.ts";
 import type { Path, Table } from "../config/toml.ts";
 import { isLoopback, SEGMENT_FLAGS } from "../device.ts";
 import { plainIp } from "./address.ts";
-import { hasNumber } from "./classes.ts";
-import { connectOf, isTable, type Lab, type LabNic, textOf } from "./model.ts";
+import { connectOf, type Lab, type LabNic, textOf } from "./model.ts";
 
 /** Keys that name a file. */
 const FILES = ["cert", "key", "ca", "tokens", "token"];
 
-/** Returns the mistakes of a lab whose parts have the right form. `raw` is the file as written. */
-export function agreement(lab: Lab, raw: Table): Issue[] {
+/**
+ * Returns the mistakes of a lab whose parts have the right form. Only the files of `host` are looked
+ * for, because the others are on other hosts; without a host, all.
+ */
+export function agreement(lab: Lab, host: string | undefined): Issue[] {
   const parts = [lab.device, ...lab.nics, ...lab.captures].filter((part) => part !== undefined);
   return [
     ...twice(lab),
     ...parts.flatMap((part) => hostIssues(lab, part)),
-    ...parts.flatMap(({ path, flags }) => fileIssues(lab.folder, path, flags)),
+    ...parts
+      .filter((part) => host === undefined || part.host === host)
+      .flatMap(({ path, flags }) => fileIssues(lab.folder, path, flags)),
     ...deviceIssues(lab),
     ...lab.nics.flatMap((nic) => nicIssues(lab, nic)),
-    ...classIssues(raw),
     ...reachIssues(lab),
   ];
 }
@@ -188,21 +191,6 @@ function nicIssues({ segments }: Lab, nic: LabNic): Issue[] {
     issues.push({ path: [...path, "untrusted"], message: 'goes with driver = "xen"' });
   }
   return issues;
-}
-
-function classIssues({ nic: entries }: Table): Issue[] {
-  if (!Array.isArray(entries)) return [];
-  return entries.filter(isTable).flatMap((entry, i): Issue[] => {
-    const { count, name } = entry;
-    if (count === undefined) {
-      return Object.keys(entry)
-        .filter((key) => hasNumber(entry[key]))
-        .map((key) => ({ path: ["nic", i, key], message: "has {n}, and the entry has no count" }));
-    }
-    if (hasNumber(name) || name === undefined || count === 1) return [];
-    const message = `needs {n}: count makes several NICs of the name "${textOf(name)}"`;
-    return [{ path: ["nic", i, "name"], message }];
-  });
 }
 
 /** NICs and captures on hosts that do not say how they reach the device. */

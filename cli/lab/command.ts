@@ -52,7 +52,7 @@ async function run(action: Action, file: string, options: Options): Promise<void
   const output = new Output(options.json);
   const { readLab } = await import("./lab.ts");
   if (action === "check") {
-    const { lab, errors } = readLab(file);
+    const { lab, errors } = readLab(file, () => options.host);
     tell(file, errors, output);
     if (errors.length > 0) throw mistakes(file, errors, true);
     const { nics } = lab;
@@ -65,7 +65,7 @@ async function run(action: Action, file: string, options: Options): Promise<void
     throw new Failure("lab up, down and status need Linux: they find processes in /proc");
   }
   if (action === "down") return await down(file, options, output);
-  const { lab, errors } = readLab(file);
+  const { lab, errors } = readLab(file, (hosts) => options.host ?? hosts.find(isThis)?.name);
   if (errors.length > 0) {
     tell(file, errors, output);
     throw mistakes(file, errors);

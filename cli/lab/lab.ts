@@ -12,7 +12,7 @@ import { withLibraryKeys } from "../config/keys.ts";
 import { type Path, type Table, TomlError, TomlFile } from "../config/toml.ts";
 import { type Cidr, parseCidr, parseRoute, type Route } from "./address.ts";
 import { agreement } from "./agreement.ts";
-import { numbered } from "./classes.ts";
+import { classMistakes, numbered } from "./classes.ts";
 import {
   isTable,
   type Lab,
@@ -42,18 +42,25 @@ export const nameOfFile = (path: string): string =>
     .slice(0, 63) || "lab";
 
 /** Reads a lab file. Throws Failure for a file that can't be read. */
-export function readLab(path: string): LabReading {
+export function readLab(path: string, host?: HostChoice): LabReading {
   let text: string;
   try {
     text = configText(path);
   } catch (error) {
     throw wrong(`the lab file ${path} can't be read: ${messageOf(error)}`);
   }
-  return parseLab(text, path);
+  return parseLab(text, path, host);
 }
 
+/** Returns the host whose files are looked for; undefined: those of all hosts. */
+type HostChoice = (hosts: readonly LabHost[]) => string | undefined;
+
 /** Reads the text of a lab file. */
-export function parseLab(text: string, path: string): LabReading {
+export function parseLab(
+  text: string,
+  path: string,
+  host: HostChoice = () => undefined,
+): LabReading {
   let file: TomlFile;
   try {
     file = new TomlFile(text);
@@ -70,7 +77,7 @@ export function parseLab(text: string, path: string): LabReading {
     ...issues,
   ];
   const lab = labOf(raw, value, path, nics);
-  found.push(...agreement(lab, raw));
+  found.push(...agreement(lab, host(lab.hosts)));
   const errors = distinct(found).map(({ path: place, message }) => ({
     line: file.lineOf(place),
     place: placeOf(place),
@@ -105,12 +112,15 @@ function expanded(raw: Table): { readonly nics: RawNic[]; readonly issues: Issue
   const issues: Issue[] = [];
   for (const [i, entry] of entries.entries()) {
     const count = typeof entry["count"] === "number" ? entry["count"] : 1;
-    const own = issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }, () => []);
-    issues.push(...own.map(({ path, message }) => ({ path: ["nic", i, ...path], message })));
-    if (own.length > 0) continue;
+    const path = ["nic", i];
+    const ofClass = [
+      ...issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }, () => []),
+      ...classMistakes(entry).map(([key, message]) => ({ path: [key], message })),
+    ];
+    issues.push(...ofClass.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
+    if (ofClass.length > 0) continue;
     for (let n = 1; n <= count; n++) {
       const value = { ...Object.fromEntries(fine), ...numbered(entry, n) };
-      const path = ["nic", i];
       const mistakes = issuesOf(nicShape, value, (at) => keysIn(nicShape, at));
       issues.push(...mistakes.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
       if (mistakes.length > 0) break;

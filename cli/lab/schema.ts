@@ -56,6 +56,10 @@ function flagShape(option: Option, field: z.ZodType): z.ZodType {
 function scalar(field: z.ZodType) {
   return z.unknown().transform((value, context): string => {
     if (typeof value === "string" || Number.isFinite(value)) return String(value);
+    if (value === undefined) {
+      context.addIssue({ code: "custom", message: "is needed" });
+      return z.NEVER;
+    }
     const [issue] = field.safeParse(JSON.stringify(value)).error?.issues ?? [];
     context.addIssue({ code: "custom", message: issue?.message ?? "takes a text" });
     return z.NEVER;
