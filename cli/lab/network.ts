@@ -3,7 +3,7 @@
  * as the alias of its loopback interface, so the kernel itself says whose it is.
  */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Failure, messageOf, systemCode } from "../common/failure.ts";
 import type { LabNic } from "./model.ts";
 
@@ -45,6 +45,25 @@ const batch = (namespace: string | undefined, lines: readonly string[]): Promise
 export const aliasOf = (lab: string): string => `ringwire lab ${lab}`;
 
 export const namespaceExists = (name: string): boolean => existsSync(`${NAMED}/${name}`);
+
+/**
+ * True where mounts of this process stay its own, as below `ip netns exec`. A namespace has its name
+ * by a mount, so one that is made here would be no namespace for anybody else. proc_pid_mountinfo(5).
+ */
+export function areNamesOurs(): boolean {
+  try {
+    if (readlinkSync("/proc/self/ns/mnt") === readlinkSync("/proc/1/ns/mnt")) return false;
+    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => line.split(" "))
+      .filter(([, , , , point = "/-"]) => `${NAMED}/`.startsWith(point.replace(/\/?$/, "/")))
+      .toSorted((a, b) => a[4]!.length - b[4]!.length);
+    // A slave receives the mounts of others, and passes none of its own on.
+    return mounts.at(-1)?.some((field) => field.startsWith("master:")) === true;
+  } catch {
+    return false;
+  }
+}
 
 /** Returns the alias of a namespace's loopback interface; undefined where none can be read. */
 async function aliasIn(name: string): Promise<string | undefined> {

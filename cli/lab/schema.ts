@@ -132,7 +132,6 @@ export const captureShape = z.strictObject({
 });
 
 export const labShape = z.strictObject({
-  $schema: z.string().optional(),
   name: described(
     segmentName.optional(),
     "name of the lab, one of a kind on a host (the name of the file without .toml)",

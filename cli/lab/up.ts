@@ -4,6 +4,7 @@ import type { Output } from "../common/output.ts";
 import type { Stop } from "../common/signals.ts";
 import type { Lab } from "./model.ts";
 import {
+  areNamesOurs,
   configure,
   makeNamespaces,
   namespaceExists,
@@ -130,6 +131,11 @@ class Up {
     const { namespaces } = this.#plan;
     const before = state.namespaces;
     if (namespaces.length === 0 && before.length === 0) return;
+    if (namespaces.length > 0 && areNamesOurs()) {
+      throw new Failure(
+        "network namespaces that are made here would have no name for others, as below ip netns exec: enter with nsenter --net=/run/netns/NAME instead",
+      );
+    }
     const own = await namespacesOf(id, before);
     const foreign = namespaces.find((name) => !own.includes(name) && namespaceExists(name));
     if (foreign !== undefined) {
