@@ -41,7 +41,7 @@ export function labCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire lab check lab.toml              only look for mistakes
   sudo ringwire lab up lab.toml            start what is missing, and wait for it
-  ringwire lab status lab.toml
+  sudo ringwire lab status lab.toml
   sudo ringwire lab down lab.toml          end and remove all of it
   sudo ringwire lab up lab.toml --host b   the part of host b
 Keys that need root: netns, addresses and routes of a NIC, and a tap that is not
@@ -72,7 +72,8 @@ async function run(action: Action, file: string, options: Options): Promise<void
   }
   const host = hostOf(lab, options.host);
   const id = idOf(lab.name, host);
-  const { LabState } = await import("./state.ts");
+  const { LabState, isRoots } = await import("./state.ts");
+  if (isRoots(id)) throw rootsLab(action, id, file);
   const state = new LabState(id, lab.folder);
   if (action === "status") {
     const { showStatus } = await import("./status.ts");
@@ -97,13 +98,14 @@ async function run(action: Action, file: string, options: Options): Promise<void
 /** A file with mistakes, or one that is gone, does not keep its lab up. */
 async function down(file: string, { host }: Options, output: Output): Promise<void> {
   const { parseLab, readLab, nameOfFile } = await import("./lab.ts");
-  const { LabState } = await import("./state.ts");
+  const { LabState, isRoots } = await import("./state.ts");
   const { takeDown } = await import("./down.ts");
   const { lab, errors } = existsSync(file) ? readLab(file) : parseLab("", file);
   const isWhole = errors.length === 0;
   const name = isWhole || lab.name !== nameOfFile(file) ? lab.name : nameOfFile(file);
   const own = isWhole ? hostOf(lab, host) : (host ?? lab.hosts.find(isThis)?.name);
   const id = idOf(name, own);
+  if (isRoots(id)) throw rootsLab("down", id, file);
   const state = new LabState(id, dirname(resolve(file)));
   state.lock();
   try {
@@ -112,6 +114,10 @@ async function down(file: string, { host }: Options, output: Output): Promise<vo
     state.unlock();
   }
 }
+
+/** A lab that root has taken up shows nothing to others. */
+const rootsLab = (action: Action, id: string, file: string): Failure =>
+  new Failure(`root has taken up a lab ${id}: sudo ringwire lab ${action} ${file}`);
 
 /** The name of a lab on this host. */
 const idOf = (name: string, host: string | undefined): string =>

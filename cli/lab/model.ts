@@ -1,6 +1,11 @@
 /** A lab, as its file describes it. */
 import type { PortRule } from "../../device/segments/options.ts";
-import { bracketed, httpUrl, parseHostPort } from "../../shared/transport/address.ts";
+import {
+  bracketed,
+  DEFAULT_DEVICE,
+  httpUrl,
+  parseHostPort,
+} from "../../shared/transport/address.ts";
 import type { Path, Table } from "../config/toml.ts";
 import type { Cidr, Route } from "./address.ts";
 
@@ -68,8 +73,7 @@ export function connectOf(lab: Lab, { host, flags }: Part): string | undefined {
   const own = textOf(flags["connect"]) ?? lab.hosts.find(({ name }) => name === host)?.connect;
   if (own !== undefined || lab.device === undefined) return own;
   if (host !== lab.device.host) return undefined;
-  const listen = textOf(lab.device.flags["listen"]);
-  if (listen === undefined) return undefined;
+  const listen = textOf(lab.device.flags["listen"]) ?? DEFAULT_DEVICE;
   try {
     const { host: address, port } = parseHostPort(listen);
     const here = { "0.0.0.0": "127.0.0.1", "::": "::1" }[address] ?? address;

@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Failure, messageOf, systemCode } from "../common/failure.ts";
 import type { LabNic } from "./model.ts";
+import { inTurns } from "./turns.ts";
 
 const NAMED = "/run/netns";
 /** States in which the kernel has an answer of the neighbour. */
@@ -82,11 +83,12 @@ async function aliasIn(name: string): Promise<string | undefined> {
  */
 export async function namespacesOf(lab: string, intended: readonly string[]): Promise<string[]> {
   const names = existsSync(NAMED) ? readdirSync(NAMED) : [];
-  const aliases = await Promise.all(names.map(aliasIn));
-  return names.filter((name, i) => {
-    const alias = aliases[i];
-    return alias === aliasOf(lab) || ((alias ?? "") === "" && intended.includes(name));
+  const own: string[] = [];
+  await inTurns(names, async (name) => {
+    const alias = (await aliasIn(name)) ?? "";
+    if (alias === aliasOf(lab) || (alias === "" && intended.includes(name))) own.push(name);
   });
+  return own;
 }
 
 /** Makes namespaces with loopback up, marked as those of the lab. */
@@ -97,7 +99,9 @@ export async function makeNamespaces(lab: string, names: readonly string[]): Pro
     names.filter((name) => !namespaceExists(name)).map((name) => `netns add ${name}`),
   );
   const lines = [`link set dev lo alias "${aliasOf(lab)}"`, "link set lo up"];
-  await Promise.all(names.map((name) => batch(name, lines)));
+  await inTurns(names, async (name) => {
+    await batch(name, lines);
+  });
 }
 
 export async function removeNamespaces(names: readonly string[]): Promise<void> {

@@ -57,6 +57,8 @@ class Up {
   readonly #began = performance.now();
   readonly #started: Started[] = [];
   #signal: NodeJS.Signals | undefined;
+  /** The first failure of a part. It ends the wait for all others. */
+  #failed: Failure | undefined;
   #counts = { started: 0, ended: 0, kept: 0 };
 
   constructor(options: UpOptions) {
@@ -192,6 +194,7 @@ class Up {
         `stopped by ${this.#signal}: what has started stays, until ringwire lab down ${lab.file}`,
       );
     }
+    if (this.#failed !== undefined) throw this.#failed;
     if (part !== undefined && this.#isLate()) {
       throw this.#failure(part, `is not up after ${timeoutMs / 1000} s`);
     }
@@ -204,7 +207,10 @@ class Up {
   #failure(part: LabPart, what: string): Failure {
     const { state } = this.#options;
     const words = state.lastWords(part.id, LAST_WORDS).map((line) => `\n  ${line}`);
-    return new Failure(`${part.id} ${what}; its log is ${state.log(part.id)}${words.join("")}`);
+    this.#failed ??= new Failure(
+      `${part.id} ${what}; its log is ${state.log(part.id)}${words.join("")}`,
+    );
+    return this.#failed;
   }
 
   /** Waits until the NICs see their peers. */

@@ -86,10 +86,37 @@ describe.skipIf(why !== undefined)(`in a machine${why ? `: ${why}` : ""}`, () =>
       const refused = await lab("up", key);
       expect(refused.stderr).toContain("the key netns of a NIC needs root");
       expect((await lab("down")).stdout).toContain("3 processes ended, 0 namespaces removed");
+      // What root has taken up shows nothing to others, and they are told.
+      await machine.done(["lab", "up", file]);
+      expect((await lab("status")).stderr).toContain(`root has taken up a lab nobody: sudo`);
+      expect((await lab("down")).stderr).toContain(`sudo ringwire lab down ${file}`);
+      await machine.done(["lab", "down", file]);
       expect(machine.leftovers).toEqual([]);
     } finally {
       rmSync(own, { recursive: true, force: true });
     }
+  });
+
+  it("a part that fails ends the wait for all others, and says why", async () => {
+    const file = written(
+      "fails.toml",
+      `[device]
+[[nic]]
+name = "late"
+connect = "127.0.0.1:1"
+[[nic]]
+name = "wrong"
+tap = "lo"
+`,
+    );
+    const up = await machine.done(["lab", "up", file], 1);
+    expect(up.stderr).toMatch(
+      /ringwire: nic wrong ended with 1; its log is \S+\n.*lo belongs to an/,
+    );
+    const late = await machine.done(["lab", "up", file, "--timeout", "1"], 1);
+    expect(late.stderr).toMatch(/nic (late is not up after 1 s|wrong ended)/);
+    await machine.done(["lab", "down", file]);
+    expect(machine.leftovers).toEqual([]);
   });
 
   it("processes with a mark of another user, or a broken one, are not of the lab", async () => {

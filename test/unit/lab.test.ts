@@ -341,6 +341,11 @@ interface = ["y"]
     ]);
   });
 
+  it("connects by TLS where the device has a certificate, also at the default address", () => {
+    const { lab } = parseLab('[device]\ncert="c"\nkey="k"\n[[nic]]\nname="a"\n', "/labs/x.toml");
+    expect(partsOf(planOf(lab, undefined))[1]?.argv).toContain("--connect=wss://127.0.0.1:7700");
+  });
+
   it("has another key when its part of the file has changed", () => {
     const keys = (file: string) =>
       Object.fromEntries(
