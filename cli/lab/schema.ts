@@ -19,6 +19,8 @@ const MAX_HOSTS = 64;
 const MAX_NICS = 1024;
 const MAX_CAPTURES = 64;
 const MAX_ADDRESSES = 64;
+/** Longest part of a wrong value that a message repeats. */
+const MAX_VALUE_CHARS = 60;
 /** Flags that a lab sets, and its file can't. */
 const OWN = ["json"];
 /** A NIC of a lab always waits for its device. */
@@ -60,7 +62,8 @@ function scalar(field: z.ZodType) {
       context.addIssue({ code: "custom", message: "is needed" });
       return z.NEVER;
     }
-    const [issue] = field.safeParse(JSON.stringify(value)).error?.issues ?? [];
+    const [issue] =
+      field.safeParse(JSON.stringify(value).slice(0, MAX_VALUE_CHARS)).error?.issues ?? [];
     context.addIssue({ code: "custom", message: issue?.message ?? "takes a text" });
     return z.NEVER;
   });

@@ -272,6 +272,10 @@ name = "b"
     expect(() => new TomlFile(`a = ${"[".repeat(100_000)}${"]".repeat(100_000)}`)).toThrow(
       TomlError,
     );
+    for (const deep of [`a = ${"[".repeat(99)}${"]".repeat(99)}`, `${"a.".repeat(99)}a = 1`]) {
+      expect(() => new TomlFile(`\n${deep}`)).toThrow(/more than 32 levels/);
+    }
+    expect(() => new TomlFile(`[${"a.".repeat(99)}a]`)).toThrow(/more than 32 levels/);
     expect(mistakes("__proto__ = { x = 1 }\nconstructor = 1")).toEqual([
       "1: __proto__ is unknown",
       "2: constructor is unknown",
