@@ -73,6 +73,20 @@ module.exports = {
       to: { path: "(^|/)node_modules/(@types/)?ws/|^ws$" },
     },
     {
+      name: "services-packages-in-their-room",
+      comment: "Only the services of a segment know DNS and addresses in text.",
+      severity: "error",
+      from: { path: "^(cli|device|frontend|shared)/", pathNot: "^device/services/" },
+      to: { path: "(^|/)node_modules/(@types/)?(dns-packet|@leichtgewicht)/" },
+    },
+    {
+      name: "services-know-only-the-port",
+      comment: "The services are one host on a port, and know nothing of connections and NICs.",
+      severity: "error",
+      from: { path: "^device/services/" },
+      to: { path: "^device/", pathNot: "^device/(services/|switch/port\\.ts$)" },
+    },
+    {
       name: "system-calls-in-two-rooms",
       comment: "Foreign functions can crash the process, so few files may call them.",
       severity: "error",

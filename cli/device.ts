@@ -4,7 +4,9 @@ import { Command, Option } from "commander";
 import * as z from "zod";
 import type { Device, SegmentOptions, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
-import { MAX_SEGMENTS, segmentOptions } from "../device/segments/options.ts";
+import { deviceSegments } from "../device/segments/options.ts";
+import { gatewayCommands } from "../device/services/gateway.ts";
+import { commonServices, type ServiceOptions, serviceOptions } from "../device/services/options.ts";
 import {
   DEFAULT_STORM_LIMIT,
   MAX_STORM_LIMIT,
@@ -54,14 +56,16 @@ export const DeviceShape = {
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplink()).optional(),
-  segment: word.optional(),
+  dhcp: z.string().min(1).optional(),
+  gateway: z.string().min(1).optional(),
+  segment: z.array(word).optional(),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
   whenFull: oneOf("drop", "hold").optional(),
   stormLimit: z.array(stormLimit()).optional(),
   /** The segments of the file of --config. */
-  segments: z.array(segmentOptions).min(1).max(MAX_SEGMENTS).optional(),
+  segments: deviceSegments.optional(),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
@@ -76,13 +80,15 @@ export const DeviceShape = {
 const Shape = z.object(DeviceShape);
 type Options = z.infer<typeof Shape>;
 
-/** Options of the one segment of a device that has no `[[segment]]`, with their flags. */
+/** Options of segments without `[[segment]]`, with their flags. */
 export const SEGMENT_FLAGS = {
   segment: "segment",
   segmentId: "segment-id",
   whenFull: "when-full",
   stormLimit: "storm-limit",
   uplink: "uplink",
+  dhcp: "dhcp",
+  gateway: "gateway",
 } as const;
 
 function uplink() {
@@ -133,7 +139,18 @@ export function deviceCommand(): Command {
       "also serve the HTTP pages to browsers that use this host name; may be repeated",
     )
     .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
-    .option("--segment <name>", "name of the Ethernet segment (lan0)")
+    .option(
+      "--dhcp <address/bits>",
+      "serve the segment from this address: DHCP for the upper half of its network, DNS for the names of NICs in the domain lab, and pings",
+    )
+    .option(
+      "--gateway <tap>",
+      "with --dhcp: connect the segment to this TAP interface and make it the clients' router; prints the commands that give it their traffic",
+    )
+    .option(
+      "--segment <name...>",
+      "name of an Ethernet segment; may be repeated; uplinks, services and --segment-id belong to the first (lan0)",
+    )
     .option(
       "--segment-id <id>",
       "id of the segment, the same for all devices that uplinks join to one segment (random)",
@@ -170,22 +187,21 @@ export function deviceCommand(): Command {
   return completed(command, EXAMPLES, Shape, runDevice, { segments: "segment" });
 }
 
-/** Returns the segments of the file, or the one that the flags describe. Throws Failure for both. */
-function segmentsOf(options: Options): SegmentOptions | readonly SegmentOptions[] {
+/** Returns the segments of the file, or those that the flags describe. Throws Failure for both. */
+function segmentsOf(options: Options): readonly SegmentOptions[] {
   const { segments, segment, segmentId, whenFull, stormLimit, uplink } = options;
   if (segments === undefined) {
-    return {
-      name: segment ?? "lan0",
-      id: segmentId,
+    return (segment ?? ["lan0"]).map((name, i) => ({
+      name,
       whenFull: whenFull ?? "drop",
       storm: Object.assign({}, ...(stormLimit ?? [])),
-      uplinks: uplink ?? [],
-    };
+      ...(i === 0 ? { id: segmentId, uplinks: uplink ?? [], services: servicesOf(options) } : {}),
+    }));
   }
   for (const [key, flag] of Object.entries(SEGMENT_FLAGS)) {
     if (options[key as keyof Options] === undefined) continue;
     throw wrong(
-      `--${flag} describes the only segment of a device, and the config file has segments: put it into [[segment]]`,
+      `--${flag} describes segments, and so does the config file: put it into [[segment]]`,
     );
   }
   // zod leaves out what the file leaves out, where its type says undefined.
@@ -195,6 +211,7 @@ function segmentsOf(options: Options): SegmentOptions | readonly SegmentOptions[
 const EXAMPLES = `Examples:
   ringwire device                                     for this machine
   ringwire device --uplink tap:lab0                   with the kernel
+  ringwire device --dhcp 10.0.0.1/24                  with addresses and names
   ringwire device --listen 0.0.0.0:7700 --cert c.pem --key k.pem --tokens t.json
       for clients on other hosts that have a token, with TLS
   ringwire device --listen 0.0.0.0:7700 --insecure
@@ -239,6 +256,11 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    for (const command of segments.flatMap(({ services }) =>
+      services === undefined ? [] : gatewayCommands(services),
+    )) {
+      output.event(`run as root: ${command}`, { event: "gateway", command });
+    }
     mapLargeBuffers();
     returnFreedMemory();
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
@@ -256,6 +278,25 @@ async function runDevice(options: Options): Promise<void> {
       for (const line of segmentTable(last)) output.text(line);
     }
   }
+}
+
+/** Returns the services of --dhcp and --gateway. Throws Failure (wrong usage) for a wrong address. */
+function servicesOf({ dhcp, gateway }: Options): ServiceOptions | undefined {
+  if (dhcp === undefined) {
+    if (gateway === undefined) return undefined;
+    throw wrong("--gateway needs --dhcp with an address of the segment");
+  }
+  const tap = gateway === undefined ? {} : { gateway: { tap: gateway } };
+  const { data, error } = serviceOptions.safeParse({ ...commonServices(dhcp), ...tap });
+  if (data !== undefined) return data;
+  const { path = [], message } = error.issues[0]!;
+  if (path.join(".") === "gateway.tap") {
+    throw wrong(`--gateway ${message}, not ${JSON.stringify(gateway)}`);
+  }
+  if (path[0] === "gateway") {
+    throw wrong(`--dhcp takes another address than ${dhcp}, which is that of the --gateway`);
+  }
+  throw wrong(`--dhcp ${message}, not ${JSON.stringify(dhcp)}`);
 }
 
 function captureOf(options: Options, start: StartCapture, log: Logger): CaptureFiles | undefined {

@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   lb: async () => (await import("./netmap/lb.ts")).lbCommand(),
   replay: async () => (await import("./netmap/replay.ts")).replayCommand(),
   status: async () => (await import("./status/status.ts")).statusCommand(),
+  events: async () => (await import("./events/events.ts")).eventsCommand(),
   capture: async () => (await import("./capture/capture.ts")).captureCommand(),
   wireshark: async () => (await import("./wireshark/wireshark.ts")).wiresharkCommand(),
   lab: async () => (await import("./lab/command.ts")).labCommand(),

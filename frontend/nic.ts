@@ -52,6 +52,8 @@ export interface NicOptions {
   readonly takeOver?: boolean | undefined;
   /** Waits without limit for a device that is not running yet. Otherwise opening rejects. */
   readonly waitForDevice?: boolean | undefined;
+  /** Segment of the device to join. Default: the first one that the credentials allow. */
+  readonly segment?: string | undefined;
   /** A unicast address, such as "02:00:00:00:00:01". Default: made from name and segment. */
   readonly mac?: string | undefined;
   /** Number of queue pairs (ring pairs) wanted. Default: 1. The device may offer fewer. */

@@ -87,7 +87,7 @@ export function captureCommand(): Command {
     )
     .option(
       "-i, --interface <name...>",
-      "capture at this NIC or uplink; at switch: each frame once; at any: each frame at every port that it passes; may be repeated (switch)",
+      "capture at this NIC or uplink; at switch: each frame once; at any: each frame at every port that it passes; SEGMENT/NAME at a device of several segments; may be repeated (switch)",
     )
     .option(
       "--ring",

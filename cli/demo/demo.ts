@@ -129,11 +129,18 @@ async function exchange(
   await Promise.all(sides.map((side) => side.event("quiet", during)));
   // Both sides are quiet and no frame is on its way, so the counters can be compared. The device is
   // asked while both NICs are connected, because the counters of a port go with the port.
-  const { segment } = await askStatus({ connect: url }, STEP_MS);
+  const { segments } = await askStatus({ connect: url }, STEP_MS);
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
   const left = await capture?.end();
-  summarise(reports, segment.ports, device, sides, left, output);
+  summarise(
+    reports,
+    segments.flatMap(({ ports }) => ports),
+    device,
+    sides,
+    left,
+    output,
+  );
 }
 
 function summarise(

@@ -39,18 +39,19 @@ function twice(lab: Lab): Issue[] {
   const at = (nic: LabNic, key: string): Path => [...nic.path, key];
   const place = ({ host, netns }: LabNic): string =>
     [netns && ` in namespace ${netns}`, host && ` on host ${host}`].join("");
-  const named = (kind: string, names: readonly { readonly name: string }[]): Issue[] =>
-    repeated(names.map(({ name }, i) => [name, [kind, i, "name"]])).map(([name, path]) => ({
-      path,
-      message: `"${name}" is there twice: another ${kind} has that name`,
-    }));
   return [
-    ...named("host", lab.hosts),
-    ...named("segment", lab.segments),
-    ...repeated(nics.map((nic) => [nic.name, at(nic, "name")])).map(([name, path]) => ({
-      path,
-      message: `"${name}" is there twice: the names of a device's NICs differ`,
-    })),
+    ...repeated(lab.hosts.map(({ name }, i) => [name, ["host", i, "name"]])).map(
+      ([name, path]) => ({
+        path,
+        message: `"${name}" is there twice: another host has that name`,
+      }),
+    ),
+    ...repeated(nics.map((nic) => [`${nic.name} on ${nic.segment}`, at(nic, "name")])).map(
+      ([name, path]) => ({
+        path,
+        message: `${name} is there twice: the NICs of a segment have different names`,
+      }),
+    ),
     ...repeated(
       nics.flatMap((nic) =>
         nic.tap === undefined ? [] : [[`${nic.tap}${place(nic)}`, at(nic, "tap")] as const],
@@ -67,13 +68,19 @@ function twice(lab: Lab): Issue[] {
       path,
       message: `${mac} is there twice: another NIC has that address`,
     })),
-    ...repeated(
-      nics.flatMap((nic) =>
+    ...repeated([
+      ...lab.segments.flatMap(({ name, own }, i) =>
+        own.map((address) => [`${plainIp(address)} on ${name}`, ["segment", i]] as const),
+      ),
+      ...nics.flatMap((nic) =>
         nic.addresses.map(
           (address) => [`${plainIp(address)} on ${nic.segment}`, at(nic, "addresses")] as const,
         ),
       ),
-    ).map(([ip, path]) => ({ path, message: `has ${ip}, which another NIC has, too` })),
+    ]).map(([ip, path]) => ({
+      path,
+      message: `has ${ip}, which another NIC or the services of the segment have, too`,
+    })),
     ...repeated(
       lab.captures.map(({ write, host, path }) => [
         `${host ?? ""} ${resolve(lab.folder, write)}`,
@@ -147,8 +154,7 @@ function deviceIssues({ device, rawSegments }: Lab): Issue[] {
   const issues: Issue[] = [];
   for (const key of rawSegments === undefined ? [] : Object.values(SEGMENT_FLAGS)) {
     if (flags[key] === undefined) continue;
-    const message =
-      "describes the only segment, and the file has segments: put it into [[segment]]";
+    const message = "describes segments, and so does [[segment]]: put it there";
     issues.push({ path: [...path, key], message });
   }
   if (flags["ca"] !== undefined && flags["cert"] === undefined) {

@@ -3,11 +3,10 @@
  * on (agreement.ts). All mistakes are found at once, each with its line.
  */
 import { basename, dirname, resolve } from "node:path";
-import * as z from "zod";
-import { segmentOptions } from "../../device/segments/options.ts";
+import { deviceSegments } from "../../device/segments/options.ts";
 import { messageOf, wrong } from "../common/failure.ts";
 import { configText } from "../config/config-file.ts";
-import { type Issue, issuesOf, keysIn, placeOf } from "../config/issues.ts";
+import { type Issue, issuesOf, placeOf } from "../config/issues.ts";
 import { withLibraryKeys } from "../config/keys.ts";
 import { type Path, type Table, TomlError, TomlFile } from "../config/toml.ts";
 import { type Cidr, parseCidr, parseRoute, type Route } from "./address.ts";
@@ -70,10 +69,10 @@ export function parseLab(
     return { lab: labOf({}, {}, path, []), errors: [{ line, place: "", message }] };
   }
   const raw = file.value;
-  const value: Table = { ...raw, segment: withLibraryKeys(raw["segment"]) };
+  const value: Table = { ...raw, segment: withLibraryKeys(raw["segment"], deviceSegments) };
   const { nics, issues } = expanded(raw);
   const found: Issue[] = [
-    ...issuesOf(labShape.omit({ nic: true }), without(value, "nic"), keysOf),
+    ...issuesOf(labShape.omit({ nic: true }), without(value, "nic")),
     ...issues,
   ];
   const lab = labOf(raw, value, path, nics);
@@ -85,8 +84,6 @@ export function parseLab(
   }));
   return { lab, errors: errors.toSorted((a, b) => a.line - b.line) };
 }
-
-const keysOf = (path: Path): string[] => keysIn(labShape, path);
 
 const without = (table: Table, key: string): Table =>
   Object.fromEntries(Object.entries(table).filter(([name]) => name !== key));
@@ -106,7 +103,7 @@ function expanded(raw: Table): { readonly nics: RawNic[]; readonly issues: Issue
   const defaults = isTable(raw["frontend"]) ? raw["frontend"] : {};
   // A mistake in the defaults is reported there, and not once more for each NIC.
   const fine = Object.entries(defaults).filter(
-    ([key, value]) => issuesOf(nicShape.partial(), { [key]: value }, () => []).length === 0,
+    ([key, value]) => issuesOf(nicShape.partial(), { [key]: value }).length === 0,
   );
   const nics: RawNic[] = [];
   const issues: Issue[] = [];
@@ -114,14 +111,14 @@ function expanded(raw: Table): { readonly nics: RawNic[]; readonly issues: Issue
     const count = typeof entry["count"] === "number" ? entry["count"] : 1;
     const path = ["nic", i];
     const ofClass = [
-      ...issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }, () => []),
+      ...issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }),
       ...classMistakes(entry).map(([key, message]) => ({ path: [key], message })),
     ];
     issues.push(...ofClass.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
     if (ofClass.length > 0) continue;
     for (let n = 1; n <= count; n++) {
       const value = { ...Object.fromEntries(fine), ...numbered(entry, n) };
-      const mistakes = issuesOf(nicShape, value, (at) => keysIn(nicShape, at));
+      const mistakes = issuesOf(nicShape, value);
       issues.push(...mistakes.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
       if (mistakes.length > 0) break;
       nics.push({ path, value });
@@ -138,11 +135,14 @@ function labOf(raw: Table, value: Table, path: string, nics: readonly RawNic[]):
       ? [{ name: host["name"], connect: textOf(host["connect"]) }]
       : [],
   );
-  const parsed = z.array(segmentOptions).safeParse(value["segment"]);
+  const parsed = deviceSegments.safeParse(value["segment"]);
   const device = isTable(raw["device"]) ? raw["device"] : undefined;
   const segments: readonly LabSegment[] = parsed.success
-    ? parsed.data
-    : [{ name: textOf(device?.["segment"]) ?? DEFAULT_SEGMENT, port: [] }];
+    ? parsed.data.map(({ name, port, services }) => ({
+        ...{ name, port },
+        own: [services?.address, services?.address6].flatMap(cidrs),
+      }))
+    : segmentsOfFlags(device);
   const first = segments[0]?.name ?? DEFAULT_SEGMENT;
   return {
     name: textOf(raw["name"]) ?? nameOfFile(path),
@@ -159,6 +159,22 @@ function labOf(raw: Table, value: Table, path: string, nics: readonly RawNic[]):
     nics: nics.map((nic) => nicOf(nic, first)),
     captures: tables(raw["capture"]).flatMap((entry, i) => captureOf(entry, ["capture", i])),
   };
+}
+
+/** The segments of a device without `[[segment]]`. */
+function segmentsOfFlags(device: Table | undefined): LabSegment[] {
+  const names = [device?.["segment"] ?? DEFAULT_SEGMENT]
+    .flat()
+    .flatMap((name) => textOf(name) ?? []);
+  return names.map((name, i) => ({
+    ...{ name, port: [] },
+    own: i === 0 ? cidrs(textOf(device?.["dhcp"])) : [],
+  }));
+}
+
+function cidrs(text: string | undefined): Cidr[] {
+  const parsed = text === undefined ? "" : parseCidr(text);
+  return typeof parsed === "string" ? [] : [parsed];
 }
 
 /** Keys of `[[nic]]` that are no flags of `ringwire frontend`. */

@@ -1,5 +1,5 @@
 /** A lab, as its file describes it. */
-import type { PortRule } from "../../device/segments/options.ts";
+import type { PortRule } from "../../device/switch/port-options.ts";
 import {
   bracketed,
   DEFAULT_DEVICE,
@@ -43,6 +43,8 @@ export interface LabCapture extends Part {
 export interface LabSegment {
   readonly name: string;
   readonly port: readonly PortRule[];
+  /** Addresses of the services of the segment. */
+  readonly own: readonly Cidr[];
 }
 
 export interface LabHost {
@@ -64,6 +66,10 @@ export interface Lab {
   readonly nics: readonly LabNic[];
   readonly captures: readonly LabCapture[];
 }
+
+/** The name of a NIC in its lab: SEGMENT/NAME in a lab of several segments. */
+export const labelOf = ({ segments }: Lab, { name, segment }: LabNic): string =>
+  segments.length > 1 ? `${segment}/${name}` : name;
 
 /**
  * Returns how a host reaches the device; undefined when the file does not say it. The device's own

@@ -5,7 +5,7 @@
  */
 import type { Command, Option } from "commander";
 import * as z from "zod";
-import { MAX_SEGMENTS, segmentName, segmentOptions } from "../../device/segments/options.ts";
+import { deviceSegments, segmentName } from "../../device/segments/options.ts";
 import { CaptureShape, captureCommand } from "../capture/capture.ts";
 import { fileFlags, nicName, target } from "../common/options.ts";
 import { kebab } from "../config/keys.ts";
@@ -162,10 +162,7 @@ export const labShape = z.strictObject({
     })
     .optional()
     .meta({ description: "the device: the flags of ringwire device" }),
-  segment: described(
-    z.array(segmentOptions).min(1).max(MAX_SEGMENTS).optional(),
-    "an Ethernet segment of the device",
-  ),
+  segment: described(deviceSegments.optional(), "an Ethernet segment of the device"),
   frontend: described(
     z.strictObject(without(frontend, "name")).optional(),
     "flags of ringwire frontend for every NIC that does not set them itself",
@@ -184,7 +181,11 @@ function without(shapes: Shapes, key: string): Shapes {
   return Object.fromEntries(Object.entries(shapes).filter(([name]) => name !== key));
 }
 
-type JsonSchema = { properties?: Record<string, JsonSchema>; items?: JsonSchema };
+type JsonSchema = {
+  properties?: Record<string, JsonSchema>;
+  items?: JsonSchema;
+  anyOf?: JsonSchema[];
+};
 
 /** Returns the JSON Schema of a lab file, as the text of a file. */
 export function labJsonSchema(): string {
@@ -215,7 +216,11 @@ function describeSegments(schema: JsonSchema | undefined): void {
   for (const [place, description] of Object.entries(SEGMENT_TEXTS)) {
     const keys = place.split(".");
     let at = schema;
-    for (const key of keys) at = at?.properties?.[key] ?? at?.items?.properties?.[key];
+    for (const key of keys) at = tableIn(at)?.properties?.[key];
     if (at !== undefined) Object.assign(at, { description });
   }
 }
+
+/** Returns the table of a schema, of the entries of a list, or of one of several forms. */
+const tableIn = (schema: JsonSchema | undefined): JsonSchema | undefined =>
+  [schema, schema?.items, ...(schema?.anyOf ?? [])].find((one) => one?.properties !== undefined);

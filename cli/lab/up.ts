@@ -2,7 +2,7 @@
 import { Failure } from "../common/failure.ts";
 import type { Output } from "../common/output.ts";
 import type { Stop } from "../common/signals.ts";
-import type { Lab } from "./model.ts";
+import { type Lab, labelOf } from "./model.ts";
 import {
   areNamesOurs,
   configure,
@@ -227,7 +227,7 @@ class Up {
     if (blind !== undefined) {
       const names = blind.missing.map(({ name }) => name).join(", ");
       throw new Failure(
-        `nic ${blind.nic.name} does not see ${names} after ${timeoutMs / 1000} s; ringwire lab status says what is up`,
+        `nic ${labelOf(lab, blind.nic)} does not see ${names} after ${timeoutMs / 1000} s; ringwire lab status says what is up`,
       );
     }
     if (!everywhere) {

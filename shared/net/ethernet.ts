@@ -69,6 +69,10 @@ export function formatMacParts(high: number, low: number): string {
   return formatMac(Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low));
 }
 
+/** Returns the address of a MAC key as text. */
+export const formatMacKey = (key: number): string =>
+  formatMacParts(Math.floor(key / TWO_32), key % TWO_32);
+
 /** Parses text with colons or hyphens into six bytes. Throws an error written for the user. */
 export function parseMac(text: string): Uint8Array {
   const parts = text.trim().split(/[:-]/);

@@ -2,7 +2,7 @@
  * The status of a device. The device fills it in, and `/status` prints it as JSON. Metrics,
  * `ringwire status`, the inspector and tests read it.
  *
- *   DeviceStatus ─┬─ segment ── ports, left: PortStatus
+ *   DeviceStatus ─┬─ segments ── ports, left: PortStatus
  *                 ├─ nics: NicStatus ── nic: EnaStatus or XenStatus, by personality
  *                 ├─ left: totals of connections that ended
  *                 └─ captures, http, xen: shared by all NICs
@@ -63,11 +63,44 @@ const port = z.object({
   kind: text,
   // Number of addresses learned behind the port.
   macs: z.number(),
+  // Options that the rules of the segment give to the port. Absent without any.
+  rules: z.record(z.string(), z.unknown()).optional(),
   ...portCounts.shape,
 });
 
 /** Totals of all ports with one name that have left, and how many they were. */
 const leftPort = z.object({ name: text, kind: text, times: z.number(), ...portCounts.shape });
+
+/** The DHCP server of a segment. `pool` and `reserved` count addresses. */
+const dhcp = z.object({
+  ...numbers("pool", "reserved"),
+  // Leases by their state. `list` has the first ones only.
+  ...numbers("leases", "offers", "declined"),
+  list: list(
+    z.object({
+      address: text,
+      mac: text,
+      // Name of the NIC with that MAC; "" for another host.
+      nic: text,
+      state: z.enum(["offered", "bound", "declined"]),
+      seconds: z.number(),
+    }),
+  ),
+});
+
+/** The host that serves a segment. An address that it does not have is "". */
+const services = z.object({
+  mac: text,
+  address: text,
+  address6: text,
+  linkLocal: text,
+  // Number of requests that wait for their turn.
+  queued: z.number(),
+  // Answers by service, and requests without an answer by reason.
+  answers: counts,
+  unanswered: counts,
+  dhcp: dhcp.optional(),
+});
 
 const segment = z.object({
   name: text,
@@ -79,6 +112,8 @@ const segment = z.object({
   // Number of entries of the address table, and number of learned ones among them.
   ...numbers("addresses", "learned"),
   ...numbers("macMoves", "macMovesDamped", "macsAged", "macTableFull", "lateFrames"),
+  // Absent without services.
+  services: services.optional(),
 });
 
 /**
@@ -209,6 +244,8 @@ const xen = z.object({
 
 const nic = z.object({
   name: text,
+  // Name of its segment. Names of NICs are unique in a segment.
+  segment: text,
   personality: text,
   mac: text,
   peer: text,
@@ -238,6 +275,7 @@ const nic = z.object({
 /** Totals of all connections of one NIC name that have ended. */
 const leftNic = z.object({
   name: text,
+  segment: text,
   personality: text,
   connections: z.number(),
   faults: counts,
@@ -283,7 +321,7 @@ export const deviceStatus = z.object({
   nicMemory,
   // Number of connections of frontends, including those before hello.
   connections: z.number(),
-  segment,
+  segments: list(segment),
   nics: list(nic),
   left: z.object({
     // Number of names that were removed to make room for others.
@@ -291,6 +329,10 @@ export const deviceStatus = z.object({
     nics: list(leftNic),
   }),
   captures: z.object(numbers("running", "begun", "cutOff")),
+  // Uplinks by name. `up`: the far end is there; once gone, it is gone for good.
+  uplinks: list(z.object({ name: text, segment: text, up: z.boolean() })),
+  // Readers of /events now, events so far, readers that were cut because they took nothing.
+  events: z.object(numbers("readers", "published", "cutOff")),
   // Numbers of connections. `requests`: their request is not complete yet. `pages`: they get a
   // page. `hellos`: the frontend has not sent its hello yet.
   http: z.object({ ...numbers("accepted", "requests", "pages", "hellos"), refused: counts }),
@@ -300,6 +342,8 @@ export const deviceStatus = z.object({
 /** An address and the port behind which it was seen. */
 const address = z.object({
   mac: text,
+  // VLAN in which the address was seen. Absent without VLANs, and for a static entry.
+  vlan: z.number().optional(),
   port: text,
   // True for an entry of the device itself. It neither ages nor moves.
   static: z.boolean(),
@@ -321,6 +365,10 @@ export type DeviceStatus = z.infer<typeof deviceStatus>;
 export type NicMemoryStatus = z.infer<typeof nicMemory>;
 /** @interface */
 export type SegmentStatus = z.infer<typeof segment>;
+/** @interface */
+export type ServicesStatus = z.infer<typeof services>;
+/** @interface */
+export type DhcpStatus = z.infer<typeof dhcp>;
 /** @interface */
 export type PortStatus = z.infer<typeof port>;
 /** @interface */

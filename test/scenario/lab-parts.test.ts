@@ -37,7 +37,7 @@ it("a device has the segment of its file, and refuses a second description of it
   await using device = startRingwire(["device", "--config", file, "--json"]);
   const { url } = await device.waitForJson<{ url: string }>(({ event }) => event === "listening");
   const status = await (await fetch(`${url.replace(/^ws/, "http")}/status`)).json();
-  expect(status).toMatchObject({ segment: { name: "red" } });
+  expect(status).toMatchObject({ segments: [{ name: "red" }] });
   const twice = await run([
     NODE,
     "dist/cli/ringwire.js",
@@ -47,7 +47,7 @@ it("a device has the segment of its file, and refuses a second description of it
     "--segment",
     "x",
   ]);
-  expect(twice.stderr).toMatch(/--segment describes the only segment of a device, and the config/);
+  expect(twice.stderr).toMatch(/--segment describes segments, and so does the config file/);
   expect(twice.exit?.code).toBe(2);
 });
 
@@ -95,6 +95,55 @@ describe.skipIf(why !== undefined)(`in a machine${why ? `: ${why}` : ""}`, () =>
     } finally {
       rmSync(own, { recursive: true, force: true });
     }
+  });
+
+  it("NICs of one name in two segments see their own segment, and its services", async () => {
+    const file = written(
+      "segments.toml",
+      `[device]
+[[segment]]
+name = "red"
+[segment.services]
+address = "10.0.0.1/24"
+icmp = true
+[[segment]]
+name = "blue"
+[[segment.port]]
+name = "g*"
+isolated = true
+[frontend]
+tap = "eth0"
+[[nic]]
+count = 2
+name = "h{n}"
+segment = "red"
+netns = "red{n}"
+addresses = ["10.0.0.{n+10}/24"]
+[[nic]]
+count = 2
+name = "h{n}"
+segment = "blue"
+netns = "blue{n}"
+addresses = ["10.0.0.{n+10}/24"]
+[[nic]]
+count = 2
+name = "g{n}"
+segment = "blue"
+netns = "guest{n}"
+addresses = ["10.0.0.{n+20}/24"]
+`,
+    );
+    const up = await machine.done(["lab", "up", file]);
+    // Two in red; in blue all but the two guests.
+    expect(up.stdout).toContain("7 parts (7 started, 0 ran already), 12 pairs");
+    const received = (netns: string, address: string) =>
+      machine.sh(`ip netns exec ${netns} ping -c 1 -W 3 ${address} | grep -c "1 received" || true`);
+    expect(received("red1", "10.0.0.1")).toBe("1\n");
+    expect(received("blue1", "10.0.0.22")).toBe("1\n");
+    expect(received("guest1", "10.0.0.22")).toBe("0\n");
+    expect((await machine.done(["lab", "status", file])).stdout).toMatch(/nic blue\/h2 +up/);
+    await machine.done(["lab", "down", file]);
+    expect(machine.leftovers).toEqual([]);
   });
 
   it("a part that fails ends the wait for all others, and says why", async () => {

@@ -8,7 +8,7 @@ import { Neighbour } from "./neighbour.ts";
 import { eventually } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
 import { differences } from "./same.ts";
-import { type DeviceStatus, unaccounted } from "./status.ts";
+import { type DeviceStatus, portsOf, unaccounted } from "./status.ts";
 
 /** How far a device's memory may grow under attack: heap that its collector has not freed yet. */
 const RSS_SLACK_BYTES = 160 << 20;
@@ -87,7 +87,7 @@ export class HostileStage {
       },
       10_000,
     );
-    const ports = gone.segment.ports.map((port) => port.name).sort();
+    const ports = portsOf(gone);
     compare("ports left", ports.join(), "pair-a,pair-b");
     for (const nic of gone.nics) {
       for (const [code, n] of Object.entries(nic.faults)) {

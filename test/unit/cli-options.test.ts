@@ -288,7 +288,7 @@ describe("text for people", () => {
       out: { dropped: { rx_overrun: 2, runt: 3 } },
       lost: { in: { tx_fault: 4 }, out: { rx_overrun: 5 } },
     };
-    expect(dropsOf(merged(pageOf().segment.ports[0], port) as PortStatus)).toEqual({
+    expect(dropsOf(merged(pageOf().segments[0]!.ports[0], port) as PortStatus)).toEqual({
       runt: 4,
       rx_overrun: 7,
       tx_fault: 4,
@@ -297,8 +297,28 @@ describe("text for people", () => {
 
   it("ux-C1 a status has no heading without rows, however narrow the terminal", () => {
     expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
-    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: [] };
+    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: {} };
     expect(statusLines(status).join("\n")).not.toContain("Xen");
+    const segments = status.segments.map(({ services: _, ...segment }) => segment);
+    expect(statusLines({ ...status, segments }).join("\n")).not.toContain("Services");
+  });
+
+  it("a status lists the services of the segment, their leases, and how many more there are", () => {
+    const lease = { address: "10.0.0.7", nic: "", state: "bound", seconds: 90 } as const;
+    const services = {
+      answers: { dhcp: 2000 },
+      unanswered: { port_rate: 7 },
+      dhcp: { leases: 300, offers: 1, list: [lease] },
+    };
+    const status = statusWith({ segments: [{ services }] });
+    const text = statusLines({ ...status, addresses: {} })
+      .map(strip)
+      .join("\n");
+    expect(text).toMatch(/^Services\naddress +answers +no answer\n10\.0\.0\.1\/24 +dhcp 2,?0/m);
+    expect(text).toContain("port_rate 7");
+    expect(text).toContain("300 leases, 127 addresses in the pool, 0 reserved");
+    expect(text).toMatch(/^ *10\.0\.0\.7 +- +0e:d5:0c:48:84:e6 +bound +90 s$/m);
+    expect(text).toContain("... and 300 more");
   });
 
   it("ux-C1 NICs stand in the order of their names, and the reset that attaches one does not count", () => {
@@ -308,8 +328,8 @@ describe("text for people", () => {
     };
     const nics = [nic("ena10", 1), nic("ena2", 3), nic("ena1", 0)];
     const ports = nics.map(({ name }) => ({ name, kind: "ena" }));
-    const status = statusWith({ segment: { ports, left: [] }, left: { nics: [] } });
-    const lines = statusLines({ ...status, nics, addresses: [] }).map(strip);
+    const status = statusWith({ segments: [{ ports, left: [] }], left: { nics: [] } });
+    const lines = statusLines({ ...status, nics, addresses: {} }).map(strip);
     const rows = lines.filter((line) => line.startsWith("ena"));
     expect(rows.map((row) => row.split(" ")[0])).toEqual([
       ...["ena1", "ena2", "ena10"],

@@ -107,7 +107,7 @@ describe("mistakes in a lab file", () => {
     [
       "two NICs of one name",
       "[[nic]]\nname='a'\n[[nic]]\nname='a'",
-      /^4: nic\[1\].name "a" is there twice/,
+      /^4: nic\[1\].name a on lan0 is there twice/,
     ],
     [
       "two TAPs of one name",
@@ -122,12 +122,12 @@ describe("mistakes in a lab file", () => {
     [
       "one address twice",
       "[[nic]]\nname='a'\ntap='t'\naddresses=['fd00::1/64']\n[[nic]]\nname='b'\ntap='u'\naddresses=['fd00:0::1/64']",
-      /^8: nic\[1\].addresses has fd00::1 on lan0, which another NIC has, too$/,
+      /^8: nic\[1\].addresses has fd00::1 on lan0, which another NIC or the services/,
     ],
     [
       "two segments of one name",
       "[device]\n[[segment]]\nname='x'\n[[segment]]\nname='x'",
-      /^5: segment\[1\].name "x" is there twice/,
+      /^5: segment\[1\].name is there twice/,
     ],
     [
       "a segment that does not exist",
@@ -162,7 +162,7 @@ describe("mistakes in a lab file", () => {
     [
       "segments and flags of one",
       "[device]\nuplink=['tap:x']\n[[segment]]\nname='x'",
-      /^2: device.uplink describes the only segment/,
+      /^2: device.uplink describes segments, and so does/,
     ],
     [
       "any free port",
@@ -211,6 +211,32 @@ describe("mistakes in a lab file", () => {
     const [first = ""] = mistakes(text);
     if (typeof expected === "string") expect(first).toBe(expected);
     else expect(first).toMatch(expected);
+  });
+
+  it.each([
+    [
+      "an address",
+      "address = '10.0.0.1'",
+      /services.address takes an IPv4 address with its prefix/,
+    ],
+    [
+      "a strange key",
+      "address = '10.0.0.1/24'\ndhcpd = true",
+      /services.dhcpd is unknown .*dhcp\?/,
+    ],
+    [
+      "a strange key inside",
+      "address = '10.0.0.1/24'\ndhcp = { form = '10.0.0.9' }",
+      /services.dhcp.form is unknown .*from\?/,
+    ],
+    [
+      "a name that is no word of the command line",
+      "address = '10.0.0.1/24'\n[segment.services.dhcp.reserve]\nmy-Host = '10.0.9.1'",
+      /^6: segment\[0\].services.dhcp.reserve.my-Host takes an address of a host in 10.0.0.0\/24/,
+    ],
+  ])("in services: %s", (_what, text, expected) => {
+    const [first = ""] = mistakes(`[device]\n[[segment]]\n[segment.services]\n${text}`);
+    expect(first).toMatch(expected);
   });
 
   it("are reported all at once, in the order of their lines", () => {
@@ -348,6 +374,30 @@ interface = ["y"]
   it("connects by TLS where the device has a certificate, also at the default address", () => {
     const { lab } = parseLab('[device]\ncert="c"\nkey="k"\n[[nic]]\nname="a"\n', "/labs/x.toml");
     expect(partsOf(planOf(lab, undefined))[1]?.argv).toContain("--connect=wss://127.0.0.1:7700");
+  });
+
+  it("names the segment of each NIC where there are several", () => {
+    const lab = labOf(`[device]
+[[segment]]
+name = "red"
+[segment.services]
+address = "10.0.0.1/24"
+dhcp = { reserve = { my-Host = "10.0.0.9" } }
+[[segment]]
+name = "blue"
+[[nic]]
+name = "web"
+[[nic]]
+name = "web"
+segment = "blue"
+`);
+    expect(lab.segments.map(({ own }) => own.length)).toEqual([1, 0]);
+    expect(partsOf(planOf(lab, undefined)).map(({ id }) => id)).toEqual([
+      ...["device", "nic red/web", "nic blue/web"],
+    ]);
+    const [, red, blue] = partsOf(planOf(lab, undefined)).map(({ argv }) => argv.join(" "));
+    expect(red).toContain("--segment=red");
+    expect(blue).toContain("--segment=blue");
   });
 
   it("has another key when its part of the file has changed", () => {

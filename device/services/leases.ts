@@ -1,0 +1,189 @@
+/**
+ * The leases of a segment's DHCP server: at most one for each address of the pool and each
+ * reservation, so the table is bounded.
+ *
+ *   free ──offer──► offered ──bind──► bound ──release, time──► free
+ *                      └──── time ────► free       any ──decline──► declined ── time ──► free
+ *
+ * A client is the MAC of its interface. The switch drops frames with the address of another port's
+ * NIC, so no NIC gets or releases the lease of another one. (A client identifier proves nothing. RFC
+ * 2131, 2 would prefer it, and so a host that boots twice with different ones would need two leases.)
+ */
+import type { DhcpPlan } from "./options.ts";
+import { type Neighbourhood, Unanswered } from "./request.ts";
+
+/** Time (ms) for which an offered address waits for its client. */
+const OFFER_MS = 30_000;
+/** Time (ms) after which an address that a client found in use may be offered again. */
+const DECLINE_MS = 600_000;
+/** A NIC with many addresses gets this part of the pool, so that others find addresses, too. */
+const SHARE_OF_NIC = 4;
+
+export type LeaseState = "offered" | "bound" | "declined";
+
+export interface Lease {
+  readonly address: number;
+  /** The client, as a number; see `macKey`. */
+  readonly mac: number;
+  /** The NIC behind whose port the client is; undefined behind an uplink. */
+  readonly port: string | undefined;
+  state: LeaseState;
+  /** Time (ms) at which the lease ends. */
+  until: number;
+}
+
+export class Leases {
+  readonly #plan: DhcpPlan;
+  readonly #segment: Neighbourhood;
+  readonly #now: () => number;
+  readonly #byAddress = new Map<number, Lease>();
+  readonly #byMac = new Map<number, Lease>();
+
+  constructor(plan: DhcpPlan, segment: Neighbourhood, now: () => number) {
+    this.#plan = plan;
+    this.#segment = segment;
+    this.#now = now;
+  }
+
+  /** Returns the lease of a client; undefined without one. */
+  of(mac: number): Lease | undefined {
+    return this.#living(this.#byMac.get(mac));
+  }
+
+  /** Returns the lease of an address; undefined without one. */
+  at(address: number): Lease | undefined {
+    return this.#living(this.#byAddress.get(address));
+  }
+
+  /** Yields all leases that have not ended, and forgets the others. */
+  *all(): Generator<Lease> {
+    for (const lease of [...this.#byAddress.values()]) {
+      if (this.#living(lease) !== undefined) yield lease;
+    }
+  }
+
+  /** Returns the lease that an offer names, or the reason why there is none. */
+  offer(mac: number, wanted: number): Lease | Unanswered {
+    const address = this.#choose(mac, wanted);
+    if (typeof address !== "number") return address;
+    const held = this.of(mac);
+    // A client that asks again keeps the lease that it has.
+    if (held?.address === address) return held;
+    return this.#put(mac, address, "offered", OFFER_MS);
+  }
+
+  /** Returns the lease of `address` for a client, or undefined if the client may not have it. */
+  bind(mac: number, address: number): Lease | undefined {
+    if (!this.#mayHave(mac, address)) return undefined;
+    if (this.of(mac)?.address !== address && this.#shareIsUsed(mac)) return undefined;
+    return this.#put(mac, address, "bound", this.#plan.leaseSeconds * 1000);
+  }
+
+  /** Ends the lease of a client, if that is its address. Returns whether it was. */
+  release(mac: number, address: number): boolean {
+    const lease = this.of(mac);
+    if (lease?.address !== address) return false;
+    this.#remove(lease);
+    return true;
+  }
+
+  /** Sets an address aside that its client found in use. Returns whether the client had it. */
+  decline(mac: number, address: number): boolean {
+    const lease = this.of(mac);
+    if (lease?.address !== address) return false;
+    lease.state = "declined";
+    lease.until = this.#now() + DECLINE_MS;
+    // The client may ask for another address.
+    this.#byMac.delete(mac);
+    return true;
+  }
+
+  #choose(mac: number, wanted: number): number | Unanswered {
+    const { from, to } = this.#plan;
+    const reserved = this.#reservationOf(mac);
+    if (reserved !== undefined) {
+      return this.#mayHave(mac, reserved) ? reserved : Unanswered.POOL_EMPTY;
+    }
+    const held = this.of(mac)?.address;
+    for (const address of [held, wanted]) {
+      if (address !== undefined && this.#mayHave(mac, address)) {
+        if (address !== held && this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
+        return address;
+      }
+    }
+    if (this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
+    const size = to - from + 1;
+    // A client gets the same address after every restart of the device, if it is free.
+    const first = mixed(mac) % size;
+    for (let i = 0; i < size; i++) {
+      const address = from + ((first + i) % size);
+      if (this.#mayHave(mac, address)) return address;
+    }
+    return Unanswered.POOL_EMPTY;
+  }
+
+  /** Returns whether an address is the client's, or free for it. */
+  #mayHave(mac: number, address: number): boolean {
+    const { from, to, excluded } = this.#plan;
+    const reserved = this.#reservationOf(mac);
+    if (reserved !== undefined) {
+      if (address !== reserved) return false;
+      const lease = this.at(address);
+      // The NIC may have a new MAC since. Nobody else has its reservation.
+      return lease === undefined || lease.state !== "declined";
+    }
+    if (address < from || address > to || excluded.has(address)) return false;
+    const lease = this.at(address);
+    return lease === undefined || (lease.mac === mac && lease.state !== "declined");
+  }
+
+  #reservationOf(mac: number): number | undefined {
+    if (this.#plan.reserved.size === 0) return undefined;
+    const name = this.#segment.nameOf(mac);
+    return name === undefined ? undefined : this.#plan.reserved.get(name);
+  }
+
+  /** True if the NIC behind whose port the client is has its share of the pool. */
+  #shareIsUsed(mac: number): boolean {
+    const port = this.#portOf(mac);
+    if (port === undefined) return false;
+    const { from, to } = this.#plan;
+    let used = 0;
+    for (const lease of this.all()) if (lease.port === port && lease.mac !== mac) used++;
+    return used >= Math.ceil((to - from + 1) / SHARE_OF_NIC);
+  }
+
+  #portOf(mac: number): string | undefined {
+    const port = this.#segment.portOf(mac);
+    return port === undefined || port.isUplink ? undefined : port.name;
+  }
+
+  #put(mac: number, address: number, state: LeaseState, ms: number): Lease {
+    for (const other of [this.#byMac.get(mac), this.#byAddress.get(address)]) {
+      if (other !== undefined) this.#remove(other);
+    }
+    const until = this.#now() + ms;
+    const lease: Lease = { address, mac, port: this.#portOf(mac), state, until };
+    this.#byAddress.set(address, lease);
+    this.#byMac.set(mac, lease);
+    return lease;
+  }
+
+  #remove(lease: Lease): void {
+    this.#byAddress.delete(lease.address);
+    if (this.#byMac.get(lease.mac) === lease) this.#byMac.delete(lease.mac);
+  }
+
+  #living(lease: Lease | undefined): Lease | undefined {
+    if (lease === undefined || lease.until > this.#now()) return lease;
+    this.#remove(lease);
+    return undefined;
+  }
+}
+
+/** Spreads addresses that follow each other: Fibonacci hashing (Knuth, 6.4) of both halves. */
+function mixed(mac: number): number {
+  const low = mac % 0x1_0000_0000;
+  const high = Math.floor(mac / 0x1_0000_0000);
+  return Math.imul(low ^ (high << 16), 0x9e37_79b1) >>> 8;
+}

@@ -1,0 +1,274 @@
+/** The service host as a port of the switch: what it answers, what it ignores, its limits. */
+import { describe, expect, it } from "vitest";
+import { PortRates, Rate } from "../../device/services/rates.ts";
+import { buildPacket } from "../support/packets.ts";
+import {
+  HOST_IP6 as IP6,
+  icmp6,
+  HOST_MAC as MAC,
+  SERVER_IP6 as OWN6,
+  type Packet6,
+  ping,
+  SERVER_MAC,
+  ServiceStage,
+} from "../support/service-stage.ts";
+
+const ALL_ON = {
+  address: "10.0.0.1/24",
+  address6: "fd00::1/64",
+  icmp: true,
+  dhcp: true,
+  dns: true,
+  ra: { interval: 10 },
+} as const;
+const LOCAL6 = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x88, 0x32, 0xb0, 0xff, 0xfe, 0xfa, 0x44, 0x33];
+const UNSPECIFIED = new Array<number>(16).fill(0);
+const ALL_NODES_MAC = [0x33, 0x33, 0, 0, 0, 1];
+
+const solicitation = (target: readonly number[], more: Partial<Packet6> = {}) =>
+  icmp6({ type: 135, body: [0, 0, 0, 0, ...target], ...more });
+const routerSolicitation = (more: Partial<Packet6> = {}) =>
+  icmp6({ type: 133, body: [0, 0, 0, 0], to: [0x33, 0x33, 0, 0, 0, 2], ...more });
+
+function stage(services: ConstructorParameters<typeof ServiceStage>[0] = ALL_ON) {
+  const made = new ServiceStage(services);
+  made.add("a", MAC);
+  return made;
+}
+/** Type of the ICMPv6 message in a frame, and where it goes. */
+const told = (frame: Uint8Array) => ({
+  to: [...frame.subarray(0, 6)],
+  type: frame[54],
+  source: [...frame.subarray(22, 38)],
+});
+
+describe("neighbour discovery", () => {
+  it("answers for the link-local address and the configured one", () => {
+    for (const target of [OWN6, LOCAL6]) {
+      const answers = stage().say(0, solicitation(target, { to: [0x33, 0x33, 255, 0, 0, 1] }));
+      expect(answers.map(told)).toEqual([{ to: MAC, type: 136, source: target }]);
+      expect(answers[0]![58]).toBe(0x60);
+    }
+  });
+
+  it("answers to all when a host is about to use an address of ours", () => {
+    const [answer] = stage().say(0, solicitation(OWN6, { source: UNSPECIFIED }));
+    expect(told(answer!)).toEqual({ to: ALL_NODES_MAC, type: 136, source: OWN6 });
+    // Nobody solicited it.
+    expect(answer![58]).toBe(0x20);
+  });
+
+  it("is silent about the addresses of others", () => {
+    const made = stage();
+    expect(made.say(0, solicitation([...OWN6.slice(0, 15), 7]))).toEqual([]);
+    expect(made.status.unanswered).toEqual({});
+  });
+
+  it.each([
+    ["a hop limit below 255", solicitation(OWN6, { hops: 254 })],
+    ["a code", solicitation(OWN6, { code: 1 })],
+    ["a group as target", solicitation([0xff, ...OWN6.slice(1)])],
+    ["no target", icmp6({ type: 135, body: [0, 0, 0, 0, 1] })],
+    [
+      "an option of no length",
+      solicitation(OWN6, { body: [0, 0, 0, 0, ...OWN6, 1, 0, 0, 0, 0, 0, 0, 0] }),
+    ],
+    [
+      "an option beyond the end",
+      solicitation(OWN6, { body: [0, 0, 0, 0, ...OWN6, 1, 2, 0, 0, 0, 0, 0, 0] }),
+    ],
+    ["a group as source", solicitation(OWN6, { source: [0xff, ...IP6.slice(1)] })],
+  ])("refuses %s", (_, frame) => {
+    const made = stage();
+    expect(made.say(0, frame)).toEqual([]);
+    expect(made.status.unanswered).toEqual({ malformed: 1 });
+  });
+
+  it("counts another host with the address of the services", () => {
+    const made = stage();
+    made.say(0, icmp6({ type: 136, body: [0x20, 0, 0, 0, ...OWN6], to: ALL_NODES_MAC }));
+    expect(made.status.unanswered).toEqual({ conflict: 1 });
+  });
+});
+
+describe("router advertisements", () => {
+  it("go to the host that asks; to all if it has no address, and every interval", () => {
+    const made = stage();
+    expect(made.say(0, routerSolicitation()).map(told)).toEqual([
+      { to: MAC, type: 134, source: LOCAL6 },
+    ]);
+    expect(made.say(0, routerSolicitation({ source: UNSPECIFIED })).map(told)).toEqual([
+      { to: ALL_NODES_MAC, type: 134, source: LOCAL6 },
+    ]);
+    made.clock.tick();
+    expect(made.settle(0).map(told)).toEqual([{ to: ALL_NODES_MAC, type: 134, source: LOCAL6 }]);
+  });
+
+  it("to all have three seconds in between, however many hosts ask", () => {
+    const made = stage();
+    const asked = () => made.say(0, routerSolicitation({ source: UNSPECIFIED })).length;
+    expect([asked(), asked(), asked()]).toEqual([1, 0, 0]);
+    made.clock.advance(3000);
+    expect(made.settle(0)).toHaveLength(1);
+  });
+
+  it("are off without ra", () => {
+    const made = stage({ address: "10.0.0.1/24", address6: "fd00::1/64" });
+    expect(made.say(0, routerSolicitation())).toEqual([]);
+  });
+});
+
+describe("pings", () => {
+  it("of a jumbo frame come back whole", () => {
+    const [answer] = stage().say(0, ping(9000));
+    expect(answer).toHaveLength(42 + 9000);
+    expect(answer![34]).toBe(0);
+  });
+
+  it("over IPv6 reach both addresses", () => {
+    const made = stage();
+    for (const destination of [OWN6, LOCAL6]) {
+      const [answer] = made.say(0, icmp6({ type: 128, body: [1, 2, 3, 4, 5], destination }));
+      expect(told(answer!)).toEqual({ to: MAC, type: 129, source: destination });
+      expect([...answer!.subarray(58, 63)]).toEqual([1, 2, 3, 4, 5]);
+    }
+  });
+
+  it("are off without icmp", () => {
+    const made = stage({ address: "10.0.0.1/24" });
+    expect(made.say(0, ping())).toEqual([]);
+    expect(made.status.unanswered).toEqual({ unsupported: 1 });
+  });
+
+  it("of a fragment are not answered", () => {
+    const frame = ping();
+    frame[20] = 0x20;
+    const made = stage();
+    expect(made.say(0, frame)).toEqual([]);
+    expect(made.status.unanswered).toEqual({ fragment: 1 });
+  });
+});
+
+describe("ARP", () => {
+  const arp = (operation: number, sender: number[], target: number[], mac = MAC) =>
+    Uint8Array.from([
+      ...[255, 255, 255, 255, 255, 255, ...MAC, 8, 6, 0, 1, 8, 0, 6, 4, 0, operation],
+      ...[...mac, ...sender, 0, 0, 0, 0, 0, 0, ...target],
+    ]);
+  const OWN = [10, 0, 0, 1];
+
+  it("answers a probe of the address; counts a host that claims it", () => {
+    const made = stage();
+    expect(made.say(0, arp(1, [0, 0, 0, 0], OWN))).toHaveLength(1);
+    expect(made.say(0, arp(1, OWN, OWN))).toEqual([]);
+    expect(made.say(0, arp(1, [10, 0, 0, 9], [10, 0, 0, 2]))).toEqual([]);
+    expect(made.say(0, arp(2, [10, 0, 0, 9], OWN))).toEqual([]);
+    expect(made.say(0, arp(1, [10, 0, 0, 9], OWN, [2, 0, 0, 0, 0, 7]))).toEqual([]);
+    expect(made.status.unanswered).toEqual({ conflict: 1, malformed: 1 });
+  });
+});
+
+describe("limits", () => {
+  it("one port gets 500 answers a second, and others still get theirs", () => {
+    const made = stage();
+    const other = made.add("b", [2, 0, 0, 0, 0, 8]);
+    let answers = 0;
+    for (let i = 0; i < 600; i++) answers += made.say(0, ping()).length;
+    expect(answers).toBe(500);
+    expect(made.status).toMatchObject({ unanswered: { port_rate: 100 }, answers: { icmp: 500 } });
+    const frame = ping();
+    frame.set([2, 0, 0, 0, 0, 8], 6);
+    expect(made.say(other, frame)).toHaveLength(1);
+    made.clock.advance(100);
+    answers = 0;
+    for (let i = 0; i < 100; i++) answers += made.say(0, ping()).length;
+    expect(answers).toBe(50);
+  });
+
+  it("at most 256 frames and a megabyte wait; the switch counts the others", () => {
+    for (const [data, most] of [
+      [8, 256],
+      [9000, 115],
+    ] as const) {
+      const made = stage();
+      for (let i = 0; i < 300; i++) made.send(0, ping(data));
+      expect(made.status.queued).toBe(most);
+      const port = made.segment.snapshot().ports.find(({ kind }) => kind === "services")!;
+      expect(port.out.dropped).toEqual({ queue_full: 300 - most });
+      made.settle(0);
+      expect(made.status.queued).toBe(0);
+    }
+  });
+
+  it("on a segment that holds, senders wait, and a slow receiver delays nobody", () => {
+    const made = new ServiceStage(ALL_ON, "hold");
+    made.add("a", MAC);
+    const nic = made.nics[0]!;
+    let woken = 0;
+    nic.plug.onReady = () => woken++;
+    const frame = ping();
+    for (let i = 0; i < 300; i++) made.send(0, frame);
+    expect(made.status.queued).toBe(256);
+    nic.port.room = false;
+    made.settle(0);
+    expect(woken).toBe(1);
+    expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 256 } });
+  });
+
+  it("a rate counts by time, and few ports share one limit", () => {
+    const rate = new Rate(10);
+    const taken = (now: number) => Array.from({ length: 20 }, () => rate.take(now)).filter(Boolean);
+    expect(taken(0)).toHaveLength(10);
+    expect(taken(500)).toHaveLength(5);
+    expect(rate.isIdle(500)).toBe(false);
+    expect(rate.isIdle(2000)).toBe(true);
+    const ports = new PortRates(1);
+    for (let i = 0; i < 2048; i++) expect(ports.take(`p${i}`, 0)).toBe(true);
+    expect(ports.take("one more", 0)).toBe(true);
+    expect(ports.take("and one", 0)).toBe(false);
+    expect(ports.take("later", 5000)).toBe(true);
+  });
+
+  it("after close nothing is answered, and no timer runs", () => {
+    const made = stage();
+    made.send(0, ping());
+    made.host.close();
+    made.host.close();
+    expect(made.settle(0)).toEqual([]);
+    made.clock.tick();
+    expect(made.settle(0)).toEqual([]);
+    expect(made.segment.hasPort("services")).toBe(false);
+  });
+});
+
+describe("IPv6 addresses of NICs", () => {
+  const address = (n: number) => [...OWN6.slice(0, 15), n];
+  it("are known from discovery, for NICs and within the prefix only", () => {
+    const made = stage();
+    made.add("up0");
+    const announce = (nic: number, mac: readonly number[], target: readonly number[]) =>
+      made.say(
+        nic,
+        solicitation(target, { mac, source: UNSPECIFIED, to: [0x33, 0x33, 255, 0, 0, 1] }),
+      );
+    for (let n = 2; n < 9; n++) announce(0, MAC, address(n));
+    announce(0, MAC, [0x20, 1, ...OWN6.slice(2)]);
+    announce(0, MAC, OWN6);
+    announce(1, [2, 0, 0, 0, 0, 77], address(50));
+    made.say(0, solicitation(LOCAL6, { source: address(8) }));
+    made.say(0, icmp6({ type: 136, body: [0, 0, 0, 0, ...address(7)], to: ALL_NODES_MAC }));
+    const query = Buffer.from(
+      "000900000001000000000000016103 6c6162 00001c0001".replaceAll(" ", ""),
+      "hex",
+    );
+    const { bytes } = buildPacket({
+      ...{ source: MAC, destination: SERVER_MAC, addresses: [10, 0, 0, 9, 10, 0, 0, 1] },
+      ...{ protocol: 17, payload: query, destinationPort: 53 },
+    });
+    const [answer] = made.say(0, bytes);
+    const dns = Buffer.from(answer!.subarray(42));
+    expect(dns.readUInt16BE(6)).toBe(4);
+    const text = dns.toString("hex");
+    for (const n of [7, 8, 6, 5]) expect(text).toContain(Buffer.from(address(n)).toString("hex"));
+  });
+});
