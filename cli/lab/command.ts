@@ -55,6 +55,7 @@ async function run(action: Action, file: string, options: Options): Promise<void
     const { lab, errors } = readLab(file, () => options.host);
     tell(file, errors, output);
     if (errors.length > 0) throw mistakes(file, errors, true);
+    if (options.host !== undefined) hostOf(lab, options.host);
     const { nics } = lab;
     output.event(`${file} has no mistakes: lab ${lab.name}, ${nics.length} NICs`, {
       ...{ event: "checked", file, ok: true, lab: lab.name, nics: nics.length, errors },

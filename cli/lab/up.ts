@@ -234,7 +234,10 @@ class Up {
       await lookAround(there, () => true, true);
       const missing = new Set(there.flatMap(({ missing: peers }) => peers.map(({ name }) => name)));
       if (missing.size > 0) {
-        output.text(`NICs of other hosts that do not answer yet: ${[...missing].join(", ")}`);
+        output.event(`NICs of other hosts that do not answer yet: ${[...missing].join(", ")}`, {
+          event: "unseen",
+          nics: [...missing],
+        });
       }
     }
     return awaited;

@@ -163,9 +163,25 @@ tap = "lo"
       /ringwire: nic wrong ended with 1; its log is \S+\n.*lo belongs to an/,
     );
     const late = await machine.done(["lab", "up", file, "--timeout", "1"], 1);
-    expect(late.stderr).toMatch(/nic (late is not up after 1 s|wrong ended)/);
+    expect(late.stderr).toMatch(/nic (late|wrong) (is not up after 1 s|ended)/);
     await machine.done(["lab", "down", file]);
     expect(machine.leftovers).toEqual([]);
+  });
+
+  it("a TAP in a namespace that is not there, or that a user may not enter", async () => {
+    const args = ["frontend", "--wait", "--tap", "t0", "--netns"];
+    const missing = await machine.done([...args, "nowhere"], 1);
+    expect(missing.stderr).toContain(
+      '--tap: there is no network namespace nowhere: make it with "sudo ip netns add nowhere"',
+    );
+    machine.sh("ip netns add there");
+    const user = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs".split(" ");
+    const program = [NODE, join(ROOT, "dist/cli/ringwire.js"), ...args, "there"];
+    const refused = await run(machine.inside([...user, ...program]));
+    expect(refused.stderr).toContain("the network namespace there can't be entered (EPERM)");
+    machine.sh("ip netns del there");
+    const alone = await machine.done(["frontend", "--netns", "there"], 2);
+    expect(alone.stderr).toContain("--netns goes with --tap");
   });
 
   it("processes with a mark of another user, or a broken one, are not of the lab", async () => {
