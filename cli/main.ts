@@ -144,13 +144,17 @@ const EXAMPLES = `Examples:
   ringwire frontend                              a NIC of it
   ringwire pkt-gen -i netmap:ena0 --connect HOST:7700    packets from its rings
   ringwire status                                its ports, queues and drops
+  sudo ringwire lab up lab.toml                  a whole lab, from one file
 `;
 
 const AFTER = `
 Flags can also be set in the environment, as RINGWIRE_WHEN_FULL=hold sets
---when-full hold, and in a JSON file of options, one section for each command:
-  ringwire device --config lab.json
-  { "device": { "when-full": "hold", "uplink": ["tap:lab0"] } }
+--when-full hold, and in a file of options (TOML or JSON), one section for each
+command. The file of a lab is such a file:
+  ringwire device --config options.toml
+  [device]
+  when-full = "hold"
+  uplink = ["tap:lab0"]
 A flag beats the environment, and the environment beats the file.
 Exit code: 0 done, 1 failed, 2 wrong usage.
 "ringwire COMMAND --help" tells more.

@@ -1,15 +1,18 @@
 /**
  * Writes what is derived from the catalogue of the wire: tables of the protocol page and the tables
- * of the Wireshark dissector. `npm run generate`; a test fails when a file is stale.
+ * of the Wireshark dissector. Also the JSON Schema of lab files, from the options of the commands.
+ * `npm run generate`; a test fails when a file is stale.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
+import { labJsonSchema } from "../cli/lab/schema.ts";
 import { catalogue, type Field, type Name } from "../shared/wire/catalogue.ts";
 import { closes, FAULT_SEVERITY_NAMES, refusals } from "../shared/wire/protocol.ts";
 import { recordTypes } from "../shared/wire/records.ts";
 
 const PAGE = "shared/wire/README.md";
 const LUA = "cli/wireshark/plugin/ringwire/catalogue.lua";
+const LAB_SCHEMA = "schema/lab.schema.json";
 const COMMAND = "npm run generate";
 
 const names = Object.keys(catalogue) as Name[];
@@ -146,6 +149,7 @@ export function generated(root: URL): ReadonlyMap<string, string> {
   return new Map([
     [PAGE, page(readFileSync(new URL(PAGE, root), "utf8"))],
     [LUA, lua()],
+    [LAB_SCHEMA, labJsonSchema()],
   ]);
 }
 

@@ -28,7 +28,7 @@ import {
   prepareConfig,
   readConfig,
 } from "../config/config-file.ts";
-import { either, issuesOf, keysIn, placeOf } from "../config/issues.ts";
+import { either, issuesOf, placeOf } from "../config/issues.ts";
 import { withLibraryKeys } from "../config/keys.ts";
 import { variableOf } from "./environment.ts";
 import { Failure, messageOf, wrong } from "./failure.ts";
@@ -210,9 +210,9 @@ function partsOf(file: ConfigFile, fromFile: FromFile, shape: z.ZodType): Record
   const parts: Record<string, unknown> = {};
   for (const [key, name] of Object.entries(fromFile)) {
     if (file.value[name] === undefined) continue;
-    const part = withLibraryKeys(file.value[name]);
     const inner = (shape as z.ZodObject).shape[key] as z.ZodType;
-    const [first] = issuesOf(inner, part, (path) => keysIn(inner, path));
+    const part = withLibraryKeys(file.value[name], inner);
+    const [first] = issuesOf(inner, part);
     if (first !== undefined) {
       const place = [name, ...first.path];
       throw wrong(`the config file ${file.where(place)} ${placeOf(place)} ${first.message}`);

@@ -1,7 +1,7 @@
 /** What zod finds in a file, as sentences: a place, and the values that it accepts. */
-import * as z from "zod";
+import type * as z from "zod";
 import { similar } from "../common/similar.ts";
-import { kebab } from "./keys.ts";
+import { filePath, kebab, keysIn } from "./keys.ts";
 import type { Path } from "./toml.ts";
 
 export interface Issue {
@@ -30,20 +30,16 @@ const FORMATS: Readonly<Record<string, string>> = {
   ipv6: "an IPv6 address",
 };
 
-/** Checks `value`. `keysOf` returns the keys that exist at a place, for "Did you mean". */
-export function issuesOf(
-  shape: z.ZodType,
-  value: unknown,
-  keysOf: (path: Path) => string[],
-): Issue[] {
+/** Checks `value`, which has the keys of the library. Places in the result are those of the file. */
+export function issuesOf(shape: z.ZodType, value: unknown): Issue[] {
   const { error } = shape.safeParse(value);
-  return (error?.issues ?? []).flatMap((issue) => sentences(issue, value, keysOf));
+  return (error?.issues ?? []).flatMap((issue) => sentences(issue, value, shape));
 }
 
-function sentences(issue: ZodIssue, value: unknown, keysOf: (path: Path) => string[]): Issue[] {
-  const path = issue.path.map((key) => (typeof key === "string" ? kebab(key) : key));
+function sentences(issue: ZodIssue, value: unknown, shape: z.ZodType): Issue[] {
+  const path = filePath(shape, issue.path);
   if (issue.code === "unrecognized_keys") {
-    const known = keysOf(issue.path).map(kebab);
+    const known = keysIn(shape, issue.path).map(kebab);
     return issue.keys.map((key) => {
       const meant = similar(kebab(key), known);
       const message = `is unknown${meant && ` (Did you mean ${meant}?)`}`;
@@ -55,7 +51,7 @@ function sentences(issue: ZodIssue, value: unknown, keysOf: (path: Path) => stri
     const inner = issue.errors.find((errors) => errors.some((error) => error.path.length > 0));
     if (inner !== undefined) {
       const below = inner.map((error) => ({ ...error, path: [...issue.path, ...error.path] }));
-      return below.flatMap((error) => sentences(error as ZodIssue, value, keysOf));
+      return below.flatMap((error) => sentences(error as ZodIssue, value, shape));
     }
   }
   const found = valueAt(value, issue.path);
@@ -109,26 +105,6 @@ function valueAt(value: unknown, path: Path): unknown {
     at = (at as Record<PropertyKey, unknown>)[key];
   }
   return at;
-}
-
-/** Returns the keys of the object that `shape` describes at `path`; none for other places. */
-export function keysIn(shape: z.ZodType, path: Path): string[] {
-  let at: unknown = shape;
-  for (const key of [...path, undefined]) {
-    at = bare(at);
-    if (key === undefined) break;
-    if (at instanceof z.ZodObject && typeof key === "string") at = at.shape[key];
-    else if (at instanceof z.ZodArray) at = at.element;
-    else return [];
-  }
-  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
-}
-
-/** Removes what lies around a type: optional, a default, a transformation. */
-function bare(shape: unknown): unknown {
-  if (shape instanceof z.ZodOptional || shape instanceof z.ZodDefault) return bare(shape.unwrap());
-  if (shape instanceof z.ZodPrefault) return bare(shape.unwrap());
-  return shape instanceof z.ZodPipe ? bare(shape.in) : shape;
 }
 
 /** Formats a place: nic[3].driver. */

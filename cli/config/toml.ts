@@ -8,6 +8,9 @@ export type Path = readonly PropertyKey[];
 /** A table of the file. It has no prototype, so that every key is only a key. */
 export type Table = Record<string, unknown>;
 
+/** Most levels of tables and lists. No file of this program has ten. */
+const MAX_DEPTH = 32;
+
 /** A mistake in the form of a file. */
 export class TomlError extends Error {
   override readonly name = "TomlError";
@@ -50,6 +53,7 @@ export class TomlFile {
 
   #table({ resolvedKey, body, loc }: AST.TOMLTable): void {
     let at: Table = this.value;
+    this.#note(resolvedKey.slice(0, MAX_DEPTH + 1), loc.start.line);
     resolvedKey.forEach((key, i) => {
       const next = resolvedKey[i + 1];
       this.#note(resolvedKey.slice(0, i + 1), loc.start.line);
@@ -85,6 +89,7 @@ export class TomlFile {
 
   /** The first line of a place counts. */
   #note(path: Path, line: number): void {
+    if (path.length > MAX_DEPTH) throw new TomlError(line, `more than ${MAX_DEPTH} levels`);
     const key = keyOf(path);
     if (!this.#lines.has(key)) this.#lines.set(key, line);
   }

@@ -11,22 +11,25 @@ import { either, type Issue } from "../config/issues.ts";
 import type { Path, Table } from "../config/toml.ts";
 import { SEGMENT_FLAGS } from "../device.ts";
 import { plainIp } from "./address.ts";
-import { hasNumber } from "./classes.ts";
-import { connectOf, isTable, type Lab, type LabNic, textOf } from "./model.ts";
+import { connectOf, type Lab, type LabNic, textOf } from "./model.ts";
 
 /** Keys that name a file. */
 const FILES = ["cert", "key", "ca", "tokens", "token"];
 
-/** Returns the mistakes of a lab whose parts have the right form. `raw` is the file as written. */
-export function agreement(lab: Lab, raw: Table): Issue[] {
+/**
+ * Returns the mistakes of a lab whose parts have the right form. Only the files of `host` are looked
+ * for, because the others are on other hosts; without a host, all.
+ */
+export function agreement(lab: Lab, host: string | undefined): Issue[] {
   const parts = [lab.device, ...lab.nics, ...lab.captures].filter((part) => part !== undefined);
   return [
     ...twice(lab),
     ...parts.flatMap((part) => hostIssues(lab, part)),
-    ...parts.flatMap(({ path, flags }) => fileIssues(lab.folder, path, flags)),
+    ...parts
+      .filter((part) => host === undefined || part.host === host)
+      .flatMap(({ path, flags }) => fileIssues(lab.folder, path, flags)),
     ...deviceIssues(lab),
     ...lab.nics.flatMap((nic) => nicIssues(lab, nic)),
-    ...classIssues(raw),
     ...reachIssues(lab),
   ];
 }
@@ -37,18 +40,19 @@ function twice(lab: Lab): Issue[] {
   const at = (nic: LabNic, key: string): Path => [...nic.path, key];
   const place = ({ host, netns }: LabNic): string =>
     [netns && ` in namespace ${netns}`, host && ` on host ${host}`].join("");
-  const named = (kind: string, names: readonly { readonly name: string }[]): Issue[] =>
-    repeated(names.map(({ name }, i) => [name, [kind, i, "name"]])).map(([name, path]) => ({
-      path,
-      message: `"${name}" is there twice: another ${kind} has that name`,
-    }));
   return [
-    ...named("host", lab.hosts),
-    ...named("segment", lab.segments),
-    ...repeated(nics.map((nic) => [nic.name, at(nic, "name")])).map(([name, path]) => ({
-      path,
-      message: `"${name}" is there twice: the names of a device's NICs differ`,
-    })),
+    ...repeated(lab.hosts.map(({ name }, i) => [name, ["host", i, "name"]])).map(
+      ([name, path]) => ({
+        path,
+        message: `"${name}" is there twice: another host has that name`,
+      }),
+    ),
+    ...repeated(nics.map((nic) => [`${nic.name} on ${nic.segment}`, at(nic, "name")])).map(
+      ([name, path]) => ({
+        path,
+        message: `${name} is there twice: the NICs of a segment have different names`,
+      }),
+    ),
     ...repeated(
       nics.flatMap((nic) =>
         nic.tap === undefined ? [] : [[`${nic.tap}${place(nic)}`, at(nic, "tap")] as const],
@@ -65,13 +69,19 @@ function twice(lab: Lab): Issue[] {
       path,
       message: `${mac} is there twice: another NIC has that address`,
     })),
-    ...repeated(
-      nics.flatMap((nic) =>
+    ...repeated([
+      ...lab.segments.flatMap(({ name, own }, i) =>
+        own.map((address) => [`${plainIp(address)} on ${name}`, ["segment", i]] as const),
+      ),
+      ...nics.flatMap((nic) =>
         nic.addresses.map(
           (address) => [`${plainIp(address)} on ${nic.segment}`, at(nic, "addresses")] as const,
         ),
       ),
-    ).map(([ip, path]) => ({ path, message: `has ${ip}, which another NIC has, too` })),
+    ]).map(([ip, path]) => ({
+      path,
+      message: `has ${ip}, which another NIC or the services of the segment have, too`,
+    })),
     ...repeated(
       lab.captures.map(({ write, host, path }) => [
         `${host ?? ""} ${resolve(lab.folder, write)}`,
@@ -145,8 +155,7 @@ function deviceIssues({ device, rawSegments }: Lab): Issue[] {
   const issues: Issue[] = [];
   for (const key of rawSegments === undefined ? [] : Object.values(SEGMENT_FLAGS)) {
     if (flags[key] === undefined) continue;
-    const message =
-      "describes the only segment, and the file has segments: put it into [[segment]]";
+    const message = "describes segments, and so does [[segment]]: put it there";
     issues.push({ path: [...path, key], message });
   }
   if (flags["ca"] !== undefined && flags["cert"] === undefined) {
@@ -189,21 +198,6 @@ function nicIssues({ segments }: Lab, nic: LabNic): Issue[] {
     issues.push({ path: [...path, "untrusted"], message: 'goes with driver = "xen"' });
   }
   return issues;
-}
-
-function classIssues({ nic: entries }: Table): Issue[] {
-  if (!Array.isArray(entries)) return [];
-  return entries.filter(isTable).flatMap((entry, i): Issue[] => {
-    const { count, name } = entry;
-    if (count === undefined) {
-      return Object.keys(entry)
-        .filter((key) => hasNumber(entry[key]))
-        .map((key) => ({ path: ["nic", i, key], message: "has {n}, and the entry has no count" }));
-    }
-    if (hasNumber(name) || name === undefined || count === 1) return [];
-    const message = `needs {n}: count makes several NICs of the name "${textOf(name)}"`;
-    return [{ path: ["nic", i, "name"], message }];
-  });
 }
 
 /** NICs and captures on hosts that do not say how they reach the device. */

@@ -26,6 +26,18 @@ function withNumber(value: unknown, n: number): unknown {
   );
 }
 
+/** Returns the mistakes of an entry as a class, by key. */
+export function classMistakes(entry: Table): [key: string, message: string][] {
+  const { count, name } = entry;
+  if (count === undefined) {
+    return Object.keys(entry)
+      .filter((key) => hasNumber(entry[key]))
+      .map((key) => [key, "has {n}, and the entry has no count"]);
+  }
+  if (hasNumber(name) || typeof name !== "string" || count === 1) return [];
+  return [["name", `needs {n}: count makes several NICs of the name "${name}"`]];
+}
+
 /** True for a value with {n} in a text. */
-export const hasNumber = (value: unknown): boolean =>
+const hasNumber = (value: unknown): boolean =>
   [value].flat().some((text) => typeof text === "string" && text.search(NUMBER) >= 0);

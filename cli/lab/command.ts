@@ -41,7 +41,7 @@ export function labCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire lab check lab.toml              only look for mistakes
   sudo ringwire lab up lab.toml            start what is missing, and wait for it
-  ringwire lab status lab.toml
+  sudo ringwire lab status lab.toml
   sudo ringwire lab down lab.toml          end and remove all of it
   sudo ringwire lab up lab.toml --host b   the part of host b
 Keys that need root: netns, addresses and routes of a NIC, and a tap that is not
@@ -52,9 +52,10 @@ async function run(action: Action, file: string, options: Options): Promise<void
   const output = new Output(options.json);
   const { readLab } = await import("./lab.ts");
   if (action === "check") {
-    const { lab, errors } = readLab(file);
+    const { lab, errors } = readLab(file, () => options.host);
     tell(file, errors, output);
     if (errors.length > 0) throw mistakes(file, errors, true);
+    if (options.host !== undefined) hostOf(lab, options.host);
     const { nics } = lab;
     output.event(`${file} has no mistakes: lab ${lab.name}, ${nics.length} NICs`, {
       ...{ event: "checked", file, ok: true, lab: lab.name, nics: nics.length, errors },
@@ -65,14 +66,15 @@ async function run(action: Action, file: string, options: Options): Promise<void
     throw new Failure("lab up, down and status need Linux: they find processes in /proc");
   }
   if (action === "down") return await down(file, options, output);
-  const { lab, errors } = readLab(file);
+  const { lab, errors } = readLab(file, (hosts) => options.host ?? hosts.find(isThis)?.name);
   if (errors.length > 0) {
     tell(file, errors, output);
     throw mistakes(file, errors);
   }
   const host = hostOf(lab, options.host);
   const id = idOf(lab.name, host);
-  const { LabState } = await import("./state.ts");
+  const { LabState, isRoots } = await import("./state.ts");
+  if (isRoots(id)) throw rootsLab(action, id, file);
   const state = new LabState(id, lab.folder);
   if (action === "status") {
     const { showStatus } = await import("./status.ts");
@@ -97,13 +99,14 @@ async function run(action: Action, file: string, options: Options): Promise<void
 /** A file with mistakes, or one that is gone, does not keep its lab up. */
 async function down(file: string, { host }: Options, output: Output): Promise<void> {
   const { parseLab, readLab, nameOfFile } = await import("./lab.ts");
-  const { LabState } = await import("./state.ts");
+  const { LabState, isRoots } = await import("./state.ts");
   const { takeDown } = await import("./down.ts");
   const { lab, errors } = existsSync(file) ? readLab(file) : parseLab("", file);
   const isWhole = errors.length === 0;
   const name = isWhole || lab.name !== nameOfFile(file) ? lab.name : nameOfFile(file);
   const own = isWhole ? hostOf(lab, host) : (host ?? lab.hosts.find(isThis)?.name);
   const id = idOf(name, own);
+  if (isRoots(id)) throw rootsLab("down", id, file);
   const state = new LabState(id, dirname(resolve(file)));
   state.lock();
   try {
@@ -112,6 +115,10 @@ async function down(file: string, { host }: Options, output: Output): Promise<vo
     state.unlock();
   }
 }
+
+/** A lab that root has taken up shows nothing to others. */
+const rootsLab = (action: Action, id: string, file: string): Failure =>
+  new Failure(`root has taken up a lab ${id}: sudo ringwire lab ${action} ${file}`);
 
 /** The name of a lab on this host. */
 const idOf = (name: string, host: string | undefined): string =>

@@ -3,16 +3,15 @@
  * on (agreement.ts). All mistakes are found at once, each with its line.
  */
 import { basename, dirname, resolve } from "node:path";
-import * as z from "zod";
-import { segmentOptions } from "../../device/segments/options.ts";
+import { deviceSegments } from "../../device/segments/options.ts";
 import { messageOf, wrong } from "../common/failure.ts";
 import { configText } from "../config/config-file.ts";
-import { type Issue, issuesOf, keysIn, placeOf } from "../config/issues.ts";
+import { type Issue, issuesOf, placeOf } from "../config/issues.ts";
 import { withLibraryKeys } from "../config/keys.ts";
 import { type Path, type Table, TomlError, TomlFile } from "../config/toml.ts";
 import { type Cidr, parseCidr, parseRoute, type Route } from "./address.ts";
 import { agreement } from "./agreement.ts";
-import { numbered } from "./classes.ts";
+import { classMistakes, numbered } from "./classes.ts";
 import {
   isTable,
   type Lab,
@@ -42,18 +41,25 @@ export const nameOfFile = (path: string): string =>
     .slice(0, 63) || "lab";
 
 /** Reads a lab file. Throws Failure for a file that can't be read. */
-export function readLab(path: string): LabReading {
+export function readLab(path: string, host?: HostChoice): LabReading {
   let text: string;
   try {
     text = configText(path);
   } catch (error) {
     throw wrong(`the lab file ${path} can't be read: ${messageOf(error)}`);
   }
-  return parseLab(text, path);
+  return parseLab(text, path, host);
 }
 
+/** Returns the host whose files are looked for; undefined: those of all hosts. */
+type HostChoice = (hosts: readonly LabHost[]) => string | undefined;
+
 /** Reads the text of a lab file. */
-export function parseLab(text: string, path: string): LabReading {
+export function parseLab(
+  text: string,
+  path: string,
+  host: HostChoice = () => undefined,
+): LabReading {
   let file: TomlFile;
   try {
     file = new TomlFile(text);
@@ -63,14 +69,14 @@ export function parseLab(text: string, path: string): LabReading {
     return { lab: labOf({}, {}, path, []), errors: [{ line, place: "", message }] };
   }
   const raw = file.value;
-  const value: Table = { ...raw, segment: withLibraryKeys(raw["segment"]) };
+  const value: Table = { ...raw, segment: withLibraryKeys(raw["segment"], deviceSegments) };
   const { nics, issues } = expanded(raw);
   const found: Issue[] = [
-    ...issuesOf(labShape.omit({ nic: true }), without(value, "nic"), keysOf),
+    ...issuesOf(labShape.omit({ nic: true }), without(value, "nic")),
     ...issues,
   ];
   const lab = labOf(raw, value, path, nics);
-  found.push(...agreement(lab, raw));
+  found.push(...agreement(lab, host(lab.hosts)));
   const errors = distinct(found).map(({ path: place, message }) => ({
     line: file.lineOf(place),
     place: placeOf(place),
@@ -78,8 +84,6 @@ export function parseLab(text: string, path: string): LabReading {
   }));
   return { lab, errors: errors.toSorted((a, b) => a.line - b.line) };
 }
-
-const keysOf = (path: Path): string[] => keysIn(labShape, path);
 
 const without = (table: Table, key: string): Table =>
   Object.fromEntries(Object.entries(table).filter(([name]) => name !== key));
@@ -99,19 +103,22 @@ function expanded(raw: Table): { readonly nics: RawNic[]; readonly issues: Issue
   const defaults = isTable(raw["frontend"]) ? raw["frontend"] : {};
   // A mistake in the defaults is reported there, and not once more for each NIC.
   const fine = Object.entries(defaults).filter(
-    ([key, value]) => issuesOf(nicShape.partial(), { [key]: value }, () => []).length === 0,
+    ([key, value]) => issuesOf(nicShape.partial(), { [key]: value }).length === 0,
   );
   const nics: RawNic[] = [];
   const issues: Issue[] = [];
   for (const [i, entry] of entries.entries()) {
     const count = typeof entry["count"] === "number" ? entry["count"] : 1;
-    const own = issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }, () => []);
-    issues.push(...own.map(({ path, message }) => ({ path: ["nic", i, ...path], message })));
-    if (own.length > 0) continue;
+    const path = ["nic", i];
+    const ofClass = [
+      ...issuesOf(nicShape.pick({ count: true }), { count: entry["count"] }),
+      ...classMistakes(entry).map(([key, message]) => ({ path: [key], message })),
+    ];
+    issues.push(...ofClass.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
+    if (ofClass.length > 0) continue;
     for (let n = 1; n <= count; n++) {
       const value = { ...Object.fromEntries(fine), ...numbered(entry, n) };
-      const path = ["nic", i];
-      const mistakes = issuesOf(nicShape, value, (at) => keysIn(nicShape, at));
+      const mistakes = issuesOf(nicShape, value);
       issues.push(...mistakes.map((issue) => ({ ...issue, path: [...path, ...issue.path] })));
       if (mistakes.length > 0) break;
       nics.push({ path, value });
@@ -128,11 +135,14 @@ function labOf(raw: Table, value: Table, path: string, nics: readonly RawNic[]):
       ? [{ name: host["name"], connect: textOf(host["connect"]) }]
       : [],
   );
-  const parsed = z.array(segmentOptions).safeParse(value["segment"]);
+  const parsed = deviceSegments.safeParse(value["segment"]);
   const device = isTable(raw["device"]) ? raw["device"] : undefined;
   const segments: readonly LabSegment[] = parsed.success
-    ? parsed.data
-    : [{ name: textOf(device?.["segment"]) ?? DEFAULT_SEGMENT, port: [] }];
+    ? parsed.data.map(({ name, port, services }) => ({
+        ...{ name, port },
+        own: [services?.address, services?.address6].flatMap(cidrs),
+      }))
+    : segmentsOfFlags(device);
   const first = segments[0]?.name ?? DEFAULT_SEGMENT;
   return {
     name: textOf(raw["name"]) ?? nameOfFile(path),
@@ -149,6 +159,22 @@ function labOf(raw: Table, value: Table, path: string, nics: readonly RawNic[]):
     nics: nics.map((nic) => nicOf(nic, first)),
     captures: tables(raw["capture"]).flatMap((entry, i) => captureOf(entry, ["capture", i])),
   };
+}
+
+/** The segments of a device without `[[segment]]`. */
+function segmentsOfFlags(device: Table | undefined): LabSegment[] {
+  const names = [device?.["segment"] ?? DEFAULT_SEGMENT]
+    .flat()
+    .flatMap((name) => textOf(name) ?? []);
+  return names.map((name, i) => ({
+    ...{ name, port: [] },
+    own: i === 0 ? cidrs(textOf(device?.["dhcp"])) : [],
+  }));
+}
+
+function cidrs(text: string | undefined): Cidr[] {
+  const parsed = text === undefined ? "" : parseCidr(text);
+  return typeof parsed === "string" ? [] : [parsed];
 }
 
 /** Keys of `[[nic]]` that are no flags of `ringwire frontend`. */

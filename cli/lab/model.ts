@@ -1,6 +1,11 @@
 /** A lab, as its file describes it. */
 import type { PortRule } from "../../device/switch/port-options.ts";
-import { bracketed, httpUrl, parseHostPort } from "../../shared/transport/address.ts";
+import {
+  bracketed,
+  DEFAULT_DEVICE,
+  httpUrl,
+  parseHostPort,
+} from "../../shared/transport/address.ts";
 import type { Path, Table } from "../config/toml.ts";
 import type { Cidr, Route } from "./address.ts";
 
@@ -38,6 +43,8 @@ export interface LabCapture extends Part {
 export interface LabSegment {
   readonly name: string;
   readonly port: readonly PortRule[];
+  /** Addresses of the services of the segment. */
+  readonly own: readonly Cidr[];
 }
 
 export interface LabHost {
@@ -60,6 +67,10 @@ export interface Lab {
   readonly captures: readonly LabCapture[];
 }
 
+/** The name of a NIC in its lab: SEGMENT/NAME in a lab of several segments. */
+export const labelOf = ({ segments }: Lab, { name, segment }: LabNic): string =>
+  segments.length > 1 ? `${segment}/${name}` : name;
+
 /**
  * Returns how a host reaches the device; undefined when the file does not say it. The device's own
  * host uses the address where the device listens.
@@ -68,8 +79,7 @@ export function connectOf(lab: Lab, { host, flags }: Part): string | undefined {
   const own = textOf(flags["connect"]) ?? lab.hosts.find(({ name }) => name === host)?.connect;
   if (own !== undefined || lab.device === undefined) return own;
   if (host !== lab.device.host) return undefined;
-  const listen = textOf(lab.device.flags["listen"]);
-  if (listen === undefined) return undefined;
+  const listen = textOf(lab.device.flags["listen"]) ?? DEFAULT_DEVICE;
   try {
     const { host: address, port } = parseHostPort(listen);
     const here = { "0.0.0.0": "127.0.0.1", "::": "::1" }[address] ?? address;

@@ -3,9 +3,10 @@
  * as the alias of its loopback interface, so the kernel itself says whose it is.
  */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Failure, messageOf, systemCode } from "../common/failure.ts";
 import type { LabNic } from "./model.ts";
+import { inTurns } from "./turns.ts";
 
 const NAMED = "/run/netns";
 /** States in which the kernel has an answer of the neighbour. */
@@ -46,6 +47,25 @@ export const aliasOf = (lab: string): string => `ringwire lab ${lab}`;
 
 export const namespaceExists = (name: string): boolean => existsSync(`${NAMED}/${name}`);
 
+/**
+ * True where mounts of this process stay its own, as below `ip netns exec`. A namespace has its name
+ * by a mount, so one that is made here would be no namespace for anybody else. proc_pid_mountinfo(5).
+ */
+export function areNamesOurs(): boolean {
+  try {
+    if (readlinkSync("/proc/self/ns/mnt") === readlinkSync("/proc/1/ns/mnt")) return false;
+    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => line.split(" "))
+      .filter(([, , , , point = "/-"]) => `${NAMED}/`.startsWith(point.replace(/\/?$/, "/")))
+      .toSorted((a, b) => a[4]!.length - b[4]!.length);
+    // A slave receives the mounts of others, and passes none of its own on.
+    return mounts.at(-1)?.some((field) => field.startsWith("master:")) === true;
+  } catch {
+    return false;
+  }
+}
+
 /** Returns the alias of a namespace's loopback interface; undefined where none can be read. */
 async function aliasIn(name: string): Promise<string | undefined> {
   try {
@@ -63,11 +83,12 @@ async function aliasIn(name: string): Promise<string | undefined> {
  */
 export async function namespacesOf(lab: string, intended: readonly string[]): Promise<string[]> {
   const names = existsSync(NAMED) ? readdirSync(NAMED) : [];
-  const aliases = await Promise.all(names.map(aliasIn));
-  return names.filter((name, i) => {
-    const alias = aliases[i];
-    return alias === aliasOf(lab) || ((alias ?? "") === "" && intended.includes(name));
+  const own: string[] = [];
+  await inTurns(names, async (name) => {
+    const alias = (await aliasIn(name)) ?? "";
+    if (alias === aliasOf(lab) || (alias === "" && intended.includes(name))) own.push(name);
   });
+  return own;
 }
 
 /** Makes namespaces with loopback up, marked as those of the lab. */
@@ -78,7 +99,9 @@ export async function makeNamespaces(lab: string, names: readonly string[]): Pro
     names.filter((name) => !namespaceExists(name)).map((name) => `netns add ${name}`),
   );
   const lines = [`link set dev lo alias "${aliasOf(lab)}"`, "link set lo up"];
-  await Promise.all(names.map((name) => batch(name, lines)));
+  await inTurns(names, async (name) => {
+    await batch(name, lines);
+  });
 }
 
 export async function removeNamespaces(names: readonly string[]): Promise<void> {

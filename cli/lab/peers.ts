@@ -4,9 +4,10 @@
  * both drivers, the device, its rules. It needs no program in the namespaces, no right at the device,
  * and no rule of a firewall.
  */
-import { mayHave } from "../../device/access/token.ts";
+import { optionsOf } from "../../device/switch/policy.ts";
+import type { PortOptions } from "../../device/switch/port-options.ts";
 import { isNeighbour, plainIp } from "./address.ts";
-import type { Lab, LabNic } from "./model.ts";
+import { type Lab, type LabNic, labelOf } from "./model.ts";
 import { answeredAt, askNeighbours, forgetNeighbours } from "./network.ts";
 import { inTurns } from "./turns.ts";
 
@@ -15,6 +16,8 @@ import { inTurns } from "./turns.ts";
  * (net.ipv4.neigh.default.gc_thresh3), so in a large lab each NIC asks only those behind it.
  */
 const MAX_PAIRS = 400;
+/** The VLAN of a port without a rule, in a segment with VLANs. See device/switch. */
+const DEFAULT_VLAN = 1;
 /** Time (ms) between two looks at the answers, and after which the kernel is asked again. */
 const LOOK_MS = 30;
 const ASK_MS = 1000;
@@ -41,7 +44,7 @@ export function sightsOf(lab: Lab, own: readonly LabNic[], others: readonly LabN
     const peers = inOrder
       .flatMap((other): Peer[] => {
         const ip = isApart(lab, nic, other) ? undefined : addressTo(nic, other);
-        return ip === undefined ? [] : [{ name: other.name, ip }];
+        return ip === undefined ? [] : [{ name: labelOf(lab, other), ip }];
       })
       .slice(0, each);
     return { nic, peers, missing: peers };
@@ -67,17 +70,12 @@ function isApart(lab: Lab, a: LabNic, b: LabNic): boolean {
   return vlanOf(one) !== vlanOf(other);
 }
 
-/** The keys of the rules that fit the NIC's name; of two rules with one key, the later one counts. */
-function policyOf({ segments }: Lab, { name, segment }: LabNic) {
-  const rules = segments.find((one) => one.name === segment)?.port ?? [];
-  const [first, ...rest] = rules.filter((rule) => mayHave({ names: [rule.name] }, name));
-  return Object.assign({}, first, ...rest) as Partial<(typeof rules)[number]>;
-}
+const policyOf = ({ segments }: Lab, { name, segment }: LabNic): PortOptions =>
+  optionsOf(segments.find((one) => one.name === segment)?.port ?? [], name);
 
 /** The VLAN of a port's frames without a tag. A trunk without one sees nobody without tags. */
-function vlanOf({ access, trunk, native }: ReturnType<typeof policyOf>): number | string {
-  return (trunk === undefined ? access : (native ?? "tags only")) ?? 1;
-}
+const vlanOf = ({ access, trunk, native }: PortOptions): number | string =>
+  (trunk === undefined ? access : (native ?? "tags only")) ?? DEFAULT_VLAN;
 
 /**
  * Asks until all have answered, `isOver` is true or `stopped`. With `afresh`, what the kernel knew

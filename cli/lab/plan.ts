@@ -1,7 +1,7 @@
 /** The processes of a lab that belong to a host, as command lines of this program. */
 import { createHash } from "node:crypto";
 import type { Table } from "../config/toml.ts";
-import { connectOf, type Lab, type LabCapture, type LabNic } from "./model.ts";
+import { connectOf, type Lab, type LabCapture, type LabNic, labelOf } from "./model.ts";
 
 export interface LabPart {
   /** One of a kind in the lab: "device", "nic pc1", "capture all.pcapng". */
@@ -60,10 +60,12 @@ function devicePart(lab: Lab): LabPart {
 }
 
 function nicPart(lab: Lab, nic: LabNic) {
-  const argv = ["frontend", "--json", "--wait", ...argvOf(lab, nic)];
+  // A NIC that names none would join the first that its token allows.
+  const segment = lab.segments.length > 1 ? [`--segment=${nic.segment}`] : [];
+  const argv = ["frontend", "--json", "--wait", ...segment, ...argvOf(lab, nic)];
   const { addresses, routes } = nic;
   const key = keyOf([argv, addresses, routes]);
-  return { id: `nic ${nic.name}`, argv, key, ready: "ready", nic } as const;
+  return { id: `nic ${labelOf(lab, nic)}`, argv, key, ready: "ready", nic } as const;
 }
 
 function capturePart(lab: Lab, capture: LabCapture): LabPart {

@@ -5,7 +5,7 @@
  */
 import type { Command, Option } from "commander";
 import * as z from "zod";
-import { MAX_SEGMENTS, segmentName, segmentOptions } from "../../device/segments/options.ts";
+import { deviceSegments, segmentName } from "../../device/segments/options.ts";
 import { CaptureShape, captureCommand } from "../capture/capture.ts";
 import { fileFlags, nicName, target } from "../common/options.ts";
 import { kebab } from "../config/keys.ts";
@@ -19,6 +19,8 @@ const MAX_HOSTS = 64;
 const MAX_NICS = 1024;
 const MAX_CAPTURES = 64;
 const MAX_ADDRESSES = 64;
+/** Longest part of a wrong value that a message repeats. */
+const MAX_VALUE_CHARS = 60;
 /** Flags that a lab sets, and its file can't. */
 const OWN = ["json"];
 /** A NIC of a lab always waits for its device. */
@@ -56,7 +58,12 @@ function flagShape(option: Option, field: z.ZodType): z.ZodType {
 function scalar(field: z.ZodType) {
   return z.unknown().transform((value, context): string => {
     if (typeof value === "string" || Number.isFinite(value)) return String(value);
-    const [issue] = field.safeParse(JSON.stringify(value)).error?.issues ?? [];
+    if (value === undefined) {
+      context.addIssue({ code: "custom", message: "is needed" });
+      return z.NEVER;
+    }
+    const [issue] =
+      field.safeParse(JSON.stringify(value).slice(0, MAX_VALUE_CHARS)).error?.issues ?? [];
     context.addIssue({ code: "custom", message: issue?.message ?? "takes a text" });
     return z.NEVER;
   });
@@ -128,7 +135,6 @@ export const captureShape = z.strictObject({
 });
 
 export const labShape = z.strictObject({
-  $schema: z.string().optional(),
   name: described(
     segmentName.optional(),
     "name of the lab, one of a kind on a host (the name of the file without .toml)",
@@ -156,10 +162,7 @@ export const labShape = z.strictObject({
     })
     .optional()
     .meta({ description: "the device: the flags of ringwire device" }),
-  segment: described(
-    z.array(segmentOptions).min(1).max(MAX_SEGMENTS).optional(),
-    "an Ethernet segment of the device",
-  ),
+  segment: described(deviceSegments.optional(), "an Ethernet segment of the device"),
   frontend: described(
     z.strictObject(without(frontend, "name")).optional(),
     "flags of ringwire frontend for every NIC that does not set them itself",
@@ -178,7 +181,11 @@ function without(shapes: Shapes, key: string): Shapes {
   return Object.fromEntries(Object.entries(shapes).filter(([name]) => name !== key));
 }
 
-type JsonSchema = { properties?: Record<string, JsonSchema>; items?: JsonSchema };
+type JsonSchema = {
+  properties?: Record<string, JsonSchema>;
+  items?: JsonSchema;
+  anyOf?: JsonSchema[];
+};
 
 /** Returns the JSON Schema of a lab file, as the text of a file. */
 export function labJsonSchema(): string {
@@ -209,7 +216,11 @@ function describeSegments(schema: JsonSchema | undefined): void {
   for (const [place, description] of Object.entries(SEGMENT_TEXTS)) {
     const keys = place.split(".");
     let at = schema;
-    for (const key of keys) at = at?.properties?.[key] ?? at?.items?.properties?.[key];
+    for (const key of keys) at = tableIn(at)?.properties?.[key];
     if (at !== undefined) Object.assign(at, { description });
   }
 }
+
+/** Returns the table of a schema, of the entries of a list, or of one of several forms. */
+const tableIn = (schema: JsonSchema | undefined): JsonSchema | undefined =>
+  [schema, schema?.items, ...(schema?.anyOf ?? [])].find((one) => one?.properties !== undefined);

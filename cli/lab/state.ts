@@ -35,10 +35,17 @@ export interface PartEvent {
   readonly [field: string]: unknown;
 }
 
+/** The folder of root's labs. Others may see which labs there are, and no more. */
+const ROOTS_FOLDER = "/run/ringwire";
+
+/** True for a user who sees that root has taken up the lab `id`. */
+export const isRoots = (id: string): boolean =>
+  process.geteuid?.() !== 0 && existsSync(join(ROOTS_FOLDER, id));
+
 /** The folder in which all labs of this user have theirs. */
 function runtimeFolder(): string {
   const uid = process.geteuid?.() ?? 0;
-  if (uid === 0) return "/run/ringwire";
+  if (uid === 0) return ROOTS_FOLDER;
   const own = process.env["XDG_RUNTIME_DIR"];
   return own ? join(own, "ringwire") : join(tmpdir(), `ringwire-${uid}`);
 }
@@ -93,6 +100,7 @@ export class LabState {
 
   /** Others of this machine can't put a folder of theirs in place. Throws Failure. */
   #makeFolder(): void {
+    mkdirSync(runtimeFolder(), { recursive: true, mode: 0o755 });
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
     for (const folder of [runtimeFolder(), this.folder]) {
       const found = lstatSync(folder);

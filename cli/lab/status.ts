@@ -1,6 +1,6 @@
 /** `ringwire lab status`: each part of a lab on this host, its process, its link, its peers. */
 import { type Output, tableOf } from "../common/output.ts";
-import type { Lab } from "./model.ts";
+import { type Lab, labelOf } from "./model.ts";
 import { lookAround, type Sight, sightsOf } from "./peers.ts";
 import { type LabPart, partsOf, planOf } from "./plan.ts";
 import { type LabProcess, labProcesses } from "./processes.ts";
@@ -41,7 +41,7 @@ export async function showStatus(
   const running = labProcesses(id);
   const sights = sightsOf(
     lab,
-    plan.nics.map(({ nic }) => nic).filter((nic) => stateOf(`nic ${nic.name}`) === "up"),
+    plan.nics.map(({ nic }) => nic).filter((nic) => stateOf(`nic ${labelOf(lab, nic)}`) === "up"),
     lab.nics,
   );
   const end = performance.now() + PEERS_MS;
@@ -51,7 +51,7 @@ export async function showStatus(
   for (const { part, pid } of running.filter((one) => !known.has(one.part))) {
     parts.push({ ...NOTHING, part, state: "not in the file", pid });
   }
-  const here = new Set(plan.nics.map(({ nic }) => nic.name));
+  const here = new Set(plan.nics.map(({ nic }) => labelOf(lab, nic)));
   const ok = parts.every(
     ({ state: is, unseen }) => is === "up" && !unseen.some((name) => here.has(name)),
   );

@@ -2,8 +2,9 @@
 import { Failure } from "../common/failure.ts";
 import type { Output } from "../common/output.ts";
 import type { Stop } from "../common/signals.ts";
-import type { Lab } from "./model.ts";
+import { type Lab, labelOf } from "./model.ts";
 import {
+  areNamesOurs,
   configure,
   makeNamespaces,
   namespaceExists,
@@ -56,6 +57,8 @@ class Up {
   readonly #began = performance.now();
   readonly #started: Started[] = [];
   #signal: NodeJS.Signals | undefined;
+  /** The first failure of a part. It ends the wait for all others. */
+  #failed: Failure | undefined;
   #counts = { started: 0, ended: 0, kept: 0 };
 
   constructor(options: UpOptions) {
@@ -130,6 +133,11 @@ class Up {
     const { namespaces } = this.#plan;
     const before = state.namespaces;
     if (namespaces.length === 0 && before.length === 0) return;
+    if (namespaces.length > 0 && areNamesOurs()) {
+      throw new Failure(
+        "network namespaces that are made here would have no name for others, as below ip netns exec: enter with nsenter --net=/run/netns/NAME instead",
+      );
+    }
     const own = await namespacesOf(id, before);
     const foreign = namespaces.find((name) => !own.includes(name) && namespaceExists(name));
     if (foreign !== undefined) {
@@ -186,6 +194,7 @@ class Up {
         `stopped by ${this.#signal}: what has started stays, until ringwire lab down ${lab.file}`,
       );
     }
+    if (this.#failed !== undefined) throw this.#failed;
     if (part !== undefined && this.#isLate()) {
       throw this.#failure(part, `is not up after ${timeoutMs / 1000} s`);
     }
@@ -198,7 +207,10 @@ class Up {
   #failure(part: LabPart, what: string): Failure {
     const { state } = this.#options;
     const words = state.lastWords(part.id, LAST_WORDS).map((line) => `\n  ${line}`);
-    return new Failure(`${part.id} ${what}; its log is ${state.log(part.id)}${words.join("")}`);
+    this.#failed ??= new Failure(
+      `${part.id} ${what}; its log is ${state.log(part.id)}${words.join("")}`,
+    );
+    return this.#failed;
   }
 
   /** Waits until the NICs see their peers. */
@@ -215,14 +227,17 @@ class Up {
     if (blind !== undefined) {
       const names = blind.missing.map(({ name }) => name).join(", ");
       throw new Failure(
-        `nic ${blind.nic.name} does not see ${names} after ${timeoutMs / 1000} s; ringwire lab status says what is up`,
+        `nic ${labelOf(lab, blind.nic)} does not see ${names} after ${timeoutMs / 1000} s; ringwire lab status says what is up`,
       );
     }
     if (!everywhere) {
       await lookAround(there, () => true, true);
       const missing = new Set(there.flatMap(({ missing: peers }) => peers.map(({ name }) => name)));
       if (missing.size > 0) {
-        output.text(`NICs of other hosts that do not answer yet: ${[...missing].join(", ")}`);
+        output.event(`NICs of other hosts that do not answer yet: ${[...missing].join(", ")}`, {
+          event: "unseen",
+          nics: [...missing],
+        });
       }
     }
     return awaited;

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tooOld } from "../../cli/common/node-version.ts";
+import { TomlFile } from "../../cli/config/toml.ts";
 import { runInside } from "../support/inside.ts";
 import {
   NODE,
@@ -178,8 +179,9 @@ describe("help", () => {
     const { stdout: migrate } = await runInside(["migrate", "--help"]);
     expect(migrate).toMatch(/a running NIC, ENA or Xen, to another device/);
     const { stdout: help } = await runInside(["--help"]);
-    const [file = ""] = /^ {2}\{ "device": .*\}$/m.exec(help) ?? [];
-    expect(Object.keys(JSON.parse(file).device)).toEqual(["when-full", "uplink"]);
+    const [file = ""] = /^ {2}\[device\]\n(?: {2}\S+ = .*\n)+/m.exec(help) ?? [];
+    const { device } = new TomlFile(file).value as { device: object };
+    expect(Object.keys(device)).toEqual(["when-full", "uplink"]);
     expect(help).toMatch(/This is ringwire \d+\.\d+\.\d+ with version 1 of the wire, on Node \d+/);
   });
 

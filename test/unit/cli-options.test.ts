@@ -22,6 +22,7 @@ import {
   whole,
 } from "../../cli/common/options.ts";
 import { bytesText, msText, table, topOf } from "../../cli/common/output.ts";
+import { prepareConfig } from "../../cli/config/config-file.ts";
 import { commandLine } from "../../cli/main.ts";
 import { dropsOf, statusLines } from "../../cli/status/text.ts";
 import type { NicStatus, PortStatus } from "../../shared/status/device-status.ts";
@@ -366,4 +367,40 @@ it("amounts may be large, and written short", () => {
     "1MM",
   ];
   expect(bad.map(read)).toEqual(bad.map(() => undefined));
+});
+
+describe("the file of --config in TOML", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-toml-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  let files = 0;
+
+  const configured = async (text: string, name = `options${files++}.toml`) => {
+    const path = join(folder, name);
+    writeFileSync(path, text);
+    await prepareConfig(path);
+    return read(["--config", path]);
+  };
+
+  it("has the same keys as in JSON, whatever the name of the file", async () => {
+    const text = '[thing]\ncount = 7\nno-llq = true\nlist = ["a", "b"]\n';
+    const expected = { count: 7, llq: false, list: ["a", "b"] };
+    expect(await configured(text)).toMatchObject(expected);
+    expect(await configured(text, "options")).toMatchObject(expected);
+    expect(await configured('\uFEFF{ "thing": { "count": 7 } }', "o")).toMatchObject({ count: 7 });
+  });
+
+  it("ignores the parts of a lab", async () => {
+    const lab = 'name = "x"\n[thing]\ncount = 3\n[[nic]]\nname = "a"\n[[capture]]\nwrite = "x"\n';
+    expect(await configured(lab)).toMatchObject({ count: 3 });
+  });
+
+  it("names the line of a mistake", async () => {
+    await expect(configured("[thing]\n\ncuont = 1\n")).rejects.toThrow(
+      /options\d+\.toml:3 sets "cuont", which thing does not know \(Did you mean count\?\)$/,
+    );
+    await expect(configured("[thing\n")).rejects.toThrow(/options\d+\.toml:2 can't be used/);
+    await expect(configured("[thing]\ncount = { a = 1 }\n")).rejects.toThrow(
+      /look at thing\.count/,
+    );
+  });
 });
