@@ -1,8 +1,9 @@
 /**
  * The host that serves a segment: one port of the switch, whose far end is this program.
  *
- *   Switch ──deliver──► for us? ──► queue ──(next turn)──► rates ──► service ──► SwitchPort.input
- *                         └─ no: ignored                     └─ none: counted by its reason
+ *   Switch ──deliver──► for us? ──► rate of its port ──► queue ──(next turn)──► rate of the service
+ *                         └─ no: ignored                                                 │
+ *   Switch ◄──input──── an answer, or none: counted by its reason ◄──── service ◄────────┘
  *
  * A request has at most one answer, which goes back to the Ethernet address that sent it. Only
  * advertisements for all hosts, and the answer to a host without an address, go to a group.
@@ -10,6 +11,7 @@
 import { type Clock, systemClock, type Timer } from "../../shared/clock.ts";
 import {
   DESTINATION,
+  ETHER_HEADER_BYTES,
   EtherType,
   formatMac,
   isGroup,
@@ -56,15 +58,15 @@ import { type Advertisement, advertisement, type Solicitor, solicitorOf } from "
 
 /** Largest packet: a NIC with jumbo frames may ping with all its MTU. */
 const MTU = 9216;
-/** Most frames and bytes that wait for the next turn. */
-const QUEUE_FRAMES = 256;
-const QUEUE_BYTES = 1 << 20;
+/** Most frames and bytes that wait for their turn: more than one port can fill at its rate. */
+const QUEUE_FRAMES = 1024;
+const QUEUE_BYTES = 4 << 20;
 /** Requests of one turn, after which frames of NICs have their turn. */
 const TURN_REQUESTS = 64;
-/** Answers a second to one port, for all services together. */
-const PORT_RATE = 500;
-/** Answers a second, by service. */
-const RATES = { arp: 1000, icmp: 1000, neighbour: 1000, ra: 100, dhcp: 500, dns: 1000 };
+/** Requests a second of one port, for all services together. */
+const PORT_RATE = 250;
+/** Answers a second, by service: those of several ports that use all their rate for one service. */
+const RATES = { arp: 2000, icmp: 2000, neighbour: 2000, ra: 500, dhcp: 1000, dns: 2000 };
 export type ServiceKind = keyof typeof RATES;
 const KINDS = Object.keys(RATES) as ServiceKind[];
 /** RFC 4861, 10: MIN_DELAY_BETWEEN_RAS for advertisements to all hosts. */
@@ -152,6 +154,10 @@ export class ServiceHost implements Port {
 
   deliver(frame: Frame): DropReason | undefined {
     if (!this.#concerns(frame)) return undefined;
+    if (!this.#portHasRate(frame)) {
+      this.#count(Unanswered.PORT_RATE);
+      return undefined;
+    }
     if (!this.ready(frame.length)) return DropReason.QUEUE_FULL;
     const bytes = new Uint8Array(frame.length);
     frame.copyTo(bytes, 0, 0, frame.length);
@@ -200,7 +206,7 @@ export class ServiceHost implements Port {
   #concerns(frame: Frame): boolean {
     const headers = frame.headers();
     const { bytes, at, window, etherType, l3, l4, l4Offset, vlanTags } = headers;
-    if (vlanTags !== 0 || window < DESTINATION + MAC_BYTES) return false;
+    if (vlanTags !== 0 || window < ETHER_HEADER_BYTES) return false;
     const toGroup = isGroup(macHigh(bytes, at + DESTINATION));
     if (!toGroup && macKey(bytes, at + DESTINATION) !== macKey(this.#place.mac, 0)) return false;
     if (etherType === EtherType.ARP) {
@@ -215,6 +221,13 @@ export class ServiceHost implements Port {
     if (l4 !== L4.ICMPV6) return false;
     const type = headers.u8(l4Offset);
     return type >= Icmp6.ROUTER_SOLICITATION && type <= Icmp6.NEIGHBOUR_ADVERTISEMENT;
+  }
+
+  /** Checked before a frame waits, so that no port can fill the queue for the others. */
+  #portHasRate(frame: Frame): boolean {
+    const { bytes, at } = frame.headers();
+    const port = this.#segment.portOf(macKey(bytes, at + SOURCE))?.name ?? "";
+    return this.#portRates.take(port, this.#clock.now());
   }
 
   #schedule(): void {
@@ -247,14 +260,7 @@ export class ServiceHost implements Port {
       if (kind !== undefined) this.#count(kind);
       return;
     }
-    const now = this.#clock.now();
-    const source = macKey(sender, 0);
-    const port = this.#segment.portOf(source)?.name ?? formatMac(sender);
-    if (!this.#portRates.take(port, now)) {
-      this.#count(Unanswered.PORT_RATE);
-      return;
-    }
-    if (!this.#rates[kind.service].take(now)) {
+    if (!this.#rates[kind.service].take(this.#clock.now())) {
       this.#count(Unanswered.RATE);
       return;
     }

@@ -310,7 +310,7 @@ export class Switch {
 
   /** Returns the port behind which an address (a MAC key) was seen last. */
   portOf(mac: number): { readonly name: string; readonly isUplink: boolean } | undefined {
-    const plug = this.#plugs[this.#macs.entry(mac, this.#time)?.port ?? -1];
+    const plug = this.#plugs[this.#macs.lookup(Math.floor(mac / 2 ** 32), mac | 0, this.#time)];
     return plug === undefined ? undefined : { name: plug.port.name, isUplink: plug.isUplink };
   }
 

@@ -87,7 +87,10 @@ export class HostileStage {
       },
       10_000,
     );
-    const ports = gone.segment.ports.map((port) => port.name).sort();
+    const ports = gone.segment.ports
+      .filter(({ kind }) => kind !== "services")
+      .map((port) => port.name)
+      .sort();
     compare("ports left", ports.join(), "pair-a,pair-b");
     for (const nic of gone.nics) {
       for (const [code, n] of Object.entries(nic.faults)) {

@@ -169,50 +169,87 @@ describe("ARP", () => {
 });
 
 describe("limits", () => {
-  it("one port gets 500 answers a second, and others still get theirs", () => {
+  it("one port gets 250 answers a second, and others still get theirs", () => {
     const made = stage();
     const other = made.add("b", [2, 0, 0, 0, 0, 8]);
-    let answers = 0;
-    for (let i = 0; i < 600; i++) answers += made.say(0, ping()).length;
-    expect(answers).toBe(500);
-    expect(made.status).toMatchObject({ unanswered: { port_rate: 100 }, answers: { icmp: 500 } });
+    for (let i = 0; i < 300; i++) made.send(0, ping());
     const frame = ping();
     frame.set([2, 0, 0, 0, 0, 8], 6);
-    expect(made.say(other, frame)).toHaveLength(1);
+    made.send(other, frame);
+    expect(made.status.queued).toBe(251);
+    expect(made.settle(0)).toHaveLength(250);
+    expect(made.settle(other)).toHaveLength(1);
+    expect(made.status).toMatchObject({ unanswered: { port_rate: 50 }, answers: { icmp: 251 } });
     made.clock.advance(100);
-    answers = 0;
-    for (let i = 0; i < 100; i++) answers += made.say(0, ping()).length;
-    expect(answers).toBe(50);
+    for (let i = 0; i < 100; i++) made.send(0, ping());
+    expect(made.settle(0)).toHaveLength(25);
   });
 
-  it("at most 256 frames and a megabyte wait; the switch counts the others", () => {
-    for (const [data, most] of [
-      [8, 256],
-      [9000, 115],
-    ] as const) {
+  it("all addresses of a port have its one limit", () => {
+    const made = stage();
+    for (let i = 0; i < 300; i++) {
+      const frame = ping();
+      frame.set([2, 1, 0, 0, i >>> 8, i & 255], 6);
+      made.send(0, frame);
+    }
+    expect(made.status).toMatchObject({ queued: 250, unanswered: { port_rate: 50 } });
+  });
+
+  it("a service gives 2000 answers a second to all ports together", () => {
+    const made = stage();
+    const frames = Array.from({ length: 10 }, (_, i) => {
+      const mac = [2, 0, 0, 0, 1, i];
+      const frame = ping();
+      frame.set(mac, 6);
+      return { nic: made.add(`n${i}`, mac), frame };
+    });
+    for (let i = 0; i < 250; i++) {
+      for (const { nic, frame } of frames) made.send(nic, frame);
+      made.settle(0);
+    }
+    expect(made.status).toMatchObject({ unanswered: { rate: 500 }, answers: { icmp: 2000 } });
+  });
+
+  it.each([
+    [8, 5, 1024],
+    [9000, 3, Math.floor((4 << 20) / 9042)],
+  ])(
+    "pings of %i bytes: %i ports fill the queue, and the switch counts the rest",
+    (data, ports, most) => {
       const made = stage();
-      for (let i = 0; i < 300; i++) made.send(0, ping(data));
+      for (let n = 0; n < ports; n++) {
+        const mac = [2, 0, 0, 0, 1, n];
+        const nic = made.add(`n${n}`, mac);
+        const frame = ping(data);
+        frame.set(mac, 6);
+        for (let i = 0; i < 250; i++) made.send(nic, frame);
+      }
       expect(made.status.queued).toBe(most);
       const port = made.segment.snapshot().ports.find(({ kind }) => kind === "services")!;
-      expect(port.out.dropped).toEqual({ queue_full: 300 - most });
+      expect(port.out.dropped).toEqual({ queue_full: 250 * ports - most });
       made.settle(0);
       expect(made.status.queued).toBe(0);
-    }
-  });
+    },
+  );
 
   it("on a segment that holds, senders wait, and a slow receiver delays nobody", () => {
     const made = new ServiceStage(ALL_ON, "hold");
-    made.add("a", MAC);
-    const nic = made.nics[0]!;
     let woken = 0;
-    nic.plug.onReady = () => woken++;
-    const frame = ping();
-    for (let i = 0; i < 300; i++) made.send(0, frame);
-    expect(made.status.queued).toBe(256);
-    nic.port.room = false;
+    const ports = Array.from({ length: 5 }, (_, n) => {
+      const mac = [2, 0, 0, 0, 1, n];
+      const nic = made.add(`n${n}`, mac);
+      const frame = ping();
+      frame.set(mac, 6);
+      made.nics[nic]!.plug.onReady = () => woken++;
+      return { nic, frame };
+    });
+    for (const { nic, frame } of ports) for (let i = 0; i < 250; i++) made.send(nic, frame);
+    expect(made.status.queued).toBe(1024);
+    for (const { port } of made.nics) port.room = false;
     made.settle(0);
+    // The last port has frames that were held for the queue.
     expect(woken).toBe(1);
-    expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 256 } });
+    expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 1024 } });
   });
 
   it("a rate counts by time, and few ports share one limit", () => {
