@@ -279,7 +279,10 @@ describe("a port", () => {
     const rogue = stage.add("rogue", macOf(99));
     const joined = (nic: number, from: number) =>
       Array.from({ length: 30 }, (_, i) => new Client(stage, nic, macOf(from + i)))
-        .map((client) => client.say(DISCOVER)?.type)
+        .map((client) => {
+          stage.clock.advance(10);
+          return client.say(DISCOVER)?.type;
+        })
         .filter((type) => type === OFFER).length;
     expect(joined(rogue, 1000)).toBe(5);
     expect(stage.status.unanswered).toEqual({ port_share: 25 });

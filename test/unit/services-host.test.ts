@@ -1,6 +1,6 @@
 /** The service host as a port of the switch: what it answers, what it ignores, its limits. */
 import { describe, expect, it } from "vitest";
-import { PortRates, Rate } from "../../device/services/rates.ts";
+import { Limit, Rate, ServiceRates } from "../../device/services/rates.ts";
 import { buildPacket } from "../support/packets.ts";
 import {
   HOST_IP6 as IP6,
@@ -169,64 +169,66 @@ describe("ARP", () => {
 });
 
 describe("limits", () => {
-  it("one port gets 250 answers a second, and others still get theirs", () => {
+  /** NICs with a ping each. */
+  const pingers = (made: ServiceStage, count: number, data = 8) =>
+    Array.from({ length: count }, (_, n) => {
+      const mac = [2, 0, 0, 0, 1, n];
+      const frame = ping(data);
+      frame.set(mac, 6);
+      return { nic: made.add(`n${n}`, mac), frame };
+    });
+
+  it("one port gets 4000 pings a second, and others still get theirs", () => {
     const made = stage();
-    const other = made.add("b", [2, 0, 0, 0, 0, 8]);
-    for (let i = 0; i < 300; i++) made.send(0, ping());
-    const frame = ping();
-    frame.set([2, 0, 0, 0, 0, 8], 6);
-    made.send(other, frame);
-    expect(made.status.queued).toBe(251);
-    expect(made.settle(0)).toHaveLength(250);
-    expect(made.settle(other)).toHaveLength(1);
-    expect(made.status).toMatchObject({ unanswered: { port_rate: 50 }, answers: { icmp: 251 } });
-    made.clock.advance(100);
+    const [other] = pingers(made, 1);
+    for (let i = 0; i < 500; i++) made.send(0, ping());
+    made.send(other!.nic, other!.frame);
+    expect(made.status.queued).toBe(401);
+    expect(made.settle(0)).toHaveLength(400);
+    expect(made.settle(other!.nic)).toHaveLength(1);
+    expect(made.status).toMatchObject({ unanswered: { port_rate: 100 }, answers: { icmp: 401 } });
+    made.clock.advance(10);
     for (let i = 0; i < 100; i++) made.send(0, ping());
-    expect(made.settle(0)).toHaveLength(25);
+    expect(made.settle(0)).toHaveLength(40);
   });
 
-  it("all addresses of a port have its one limit", () => {
+  it("all addresses of a port have its one limit, and each service its own", () => {
     const made = stage();
-    for (let i = 0; i < 300; i++) {
+    for (let i = 0; i < 500; i++) {
       const frame = ping();
       frame.set([2, 1, 0, 0, i >>> 8, i & 255], 6);
       made.send(0, frame);
     }
-    expect(made.status).toMatchObject({ queued: 250, unanswered: { port_rate: 50 } });
+    expect(made.status).toMatchObject({ queued: 400, unanswered: { port_rate: 100 } });
+    expect(made.say(0, routerSolicitation()).map(told)).toContainEqual({
+      ...{ to: MAC, type: 134, source: LOCAL6 },
+    });
   });
 
-  it("a service gives 2000 answers a second to all ports together", () => {
+  it("a service answers all ports together up to its limit", () => {
     const made = stage();
-    const frames = Array.from({ length: 10 }, (_, i) => {
-      const mac = [2, 0, 0, 0, 1, i];
-      const frame = ping();
-      frame.set(mac, 6);
-      return { nic: made.add(`n${i}`, mac), frame };
-    });
-    for (let i = 0; i < 250; i++) {
-      for (const { nic, frame } of frames) made.send(nic, frame);
+    const nics = pingers(made, 5);
+    for (let i = 0; i < 400; i++) {
+      for (const { nic, frame } of nics) made.send(nic, frame);
       made.settle(0);
     }
-    expect(made.status).toMatchObject({ unanswered: { rate: 500 }, answers: { icmp: 2000 } });
+    expect(made.status).toMatchObject({ unanswered: { rate: 400 }, answers: { icmp: 1600 } });
   });
 
   it.each([
-    [8, 5, 1024],
-    [9000, 3, Math.floor((4 << 20) / 9042)],
+    [8, 1024],
+    [9000, Math.floor((4 << 20) / 9042)],
   ])(
-    "pings of %i bytes: %i ports fill the queue, and the switch counts the rest",
-    (data, ports, most) => {
+    "pings of %i bytes of three ports fill the queue, and the switch counts the rest",
+    (data, most) => {
       const made = stage();
-      for (let n = 0; n < ports; n++) {
-        const mac = [2, 0, 0, 0, 1, n];
-        const nic = made.add(`n${n}`, mac);
-        const frame = ping(data);
-        frame.set(mac, 6);
-        for (let i = 0; i < 250; i++) made.send(nic, frame);
+      for (const { nic, frame } of pingers(made, 3, data)) {
+        for (let i = 0; i < 400; i++) made.send(nic, frame);
       }
+      expect(most).toBeGreaterThan(400);
       expect(made.status.queued).toBe(most);
       const port = made.segment.snapshot().ports.find(({ kind }) => kind === "services")!;
-      expect(port.out.dropped).toEqual({ queue_full: 250 * ports - most });
+      expect(port.out.dropped).toEqual({ queue_full: 1200 - most });
       made.settle(0);
       expect(made.status.queued).toBe(0);
     },
@@ -235,35 +237,35 @@ describe("limits", () => {
   it("on a segment that holds, senders wait, and a slow receiver delays nobody", () => {
     const made = new ServiceStage(ALL_ON, "hold");
     let woken = 0;
-    const ports = Array.from({ length: 5 }, (_, n) => {
-      const mac = [2, 0, 0, 0, 1, n];
-      const nic = made.add(`n${n}`, mac);
-      const frame = ping();
-      frame.set(mac, 6);
-      made.nics[nic]!.plug.onReady = () => woken++;
-      return { nic, frame };
-    });
-    for (const { nic, frame } of ports) for (let i = 0; i < 250; i++) made.send(nic, frame);
+    const nics = pingers(made, 3);
+    for (const { plug } of made.nics) plug.onReady = () => woken++;
+    for (const { nic, frame } of nics) for (let i = 0; i < 400; i++) made.send(nic, frame);
     expect(made.status.queued).toBe(1024);
     for (const { port } of made.nics) port.room = false;
     made.settle(0);
-    // The last port has frames that were held for the queue.
+    // The last NIC has frames that were held for the queue.
     expect(woken).toBe(1);
     expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 1024 } });
   });
 
-  it("a rate counts by time, and few ports share one limit", () => {
-    const rate = new Rate(10);
+  it("a rate counts by time; more than 2048 ports share one limit", () => {
+    const rate = new Rate(100);
     const taken = (now: number) => Array.from({ length: 20 }, () => rate.take(now)).filter(Boolean);
     expect(taken(0)).toHaveLength(10);
-    expect(taken(500)).toHaveLength(5);
-    expect(rate.isIdle(500)).toBe(false);
-    expect(rate.isIdle(2000)).toBe(true);
-    const ports = new PortRates(1);
-    for (let i = 0; i < 2048; i++) expect(ports.take(`p${i}`, 0)).toBe(true);
-    expect(ports.take("one more", 0)).toBe(true);
-    expect(ports.take("and one", 0)).toBe(false);
-    expect(ports.take("later", 5000)).toBe(true);
+    expect(taken(50)).toHaveLength(5);
+    expect(rate.isIdle(50)).toBe(false);
+    expect(rate.isIdle(200)).toBe(true);
+    const rates = new ServiceRates(1_000_000);
+    const few = new ServiceRates(40);
+    for (let i = 0; i < 2048; i++) expect(rates.take(`p${i}`, 0)).toBe(Limit.NONE);
+    for (let i = 0; i < 25_000; i++) rates.take(`q${i}`, 0);
+    expect(rates.take("one more", 0)).toBe(Limit.PORT);
+    expect(rates.take("one more", 500)).toBe(Limit.NONE);
+    expect([few.take("a", 0), few.take("a", 0), few.take("b", 0)]).toEqual([
+      ...[Limit.NONE, Limit.PORT, Limit.NONE],
+    ]);
+    for (const port of "cdef") few.take(port, 0);
+    expect(few.take("g", 0)).toBe(Limit.SERVICE);
   });
 
   it("after close nothing is answered, and no timer runs", () => {
