@@ -2,8 +2,9 @@
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import * as z from "zod";
-import type { Device, StartCapture } from "../device/index.ts";
+import type { Device, SegmentOptions, StartCapture } from "../device/index.ts";
 import { parseUplink } from "../device/ports/uplinks.ts";
+import { deviceSegments } from "../device/segments/options.ts";
 import { gatewayCommands } from "../device/services/gateway.ts";
 import { commonServices, type ServiceOptions, serviceOptions } from "../device/services/options.ts";
 import {
@@ -45,7 +46,7 @@ const MIN_MTU = 576;
 const MAX_SNAP = 262_144;
 const MIN_MEMORY = 1_000_000;
 
-const Shape = z.object({
+export const DeviceShape = {
   ...CommonShape,
   listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
@@ -54,15 +55,17 @@ const Shape = z.object({
   ca: z.string().min(1).optional(),
   tokens: z.string().min(1).optional(),
   allowHost: z.array(hostName()).default([]),
-  uplink: z.array(uplink()).default([]),
+  uplink: z.array(uplink()).optional(),
   dhcp: z.string().min(1).optional(),
   gateway: z.string().min(1).optional(),
-  segment: word.default("lan0"),
+  segment: z.array(word).optional(),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
-  whenFull: oneOf("drop", "hold").default("drop"),
-  stormLimit: z.array(stormLimit()).default([]),
+  whenFull: oneOf("drop", "hold").optional(),
+  stormLimit: z.array(stormLimit()).optional(),
+  /** The segments of the file of --config. */
+  segments: deviceSegments.optional(),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
@@ -73,8 +76,20 @@ const Shape = z.object({
   captureOnly: oneOf("frames", "ring").optional(),
   /** Ends the device when its stdin closes, so that a child never outlives its parent. */
   endWithStdin: z.boolean().default(false),
-});
+};
+const Shape = z.object(DeviceShape);
 type Options = z.infer<typeof Shape>;
+
+/** Options of segments without `[[segment]]`, with their flags. */
+export const SEGMENT_FLAGS = {
+  segment: "segment",
+  segmentId: "segment-id",
+  whenFull: "when-full",
+  stormLimit: "storm-limit",
+  uplink: "uplink",
+  dhcp: "dhcp",
+  gateway: "gateway",
+} as const;
 
 function uplink() {
   return z.string().superRefine((text, context) => {
@@ -132,7 +147,10 @@ export function deviceCommand(): Command {
       "--gateway <tap>",
       "with --dhcp: connect the segment to this TAP interface and make it the clients' router; prints the commands that give it their traffic",
     )
-    .option("--segment <name>", "name of the Ethernet segment (lan0)")
+    .option(
+      "--segment <name...>",
+      "name of an Ethernet segment; may be repeated; uplinks, services and --segment-id belong to the first (lan0)",
+    )
     .option(
       "--segment-id <id>",
       "id of the segment, the same for all devices that uplinks join to one segment (random)",
@@ -166,7 +184,28 @@ export function deviceCommand(): Command {
     .option("--capture-only <frames|ring>", "capture frames only, or rings only (both)")
     .addOption(new Option("--end-with-stdin").hideHelp())
     .addHelpText("after", deviceOptionsHelp);
-  return completed(command, EXAMPLES, Shape, runDevice);
+  return completed(command, EXAMPLES, Shape, runDevice, { segments: "segment" });
+}
+
+/** Returns the segments of the file, or those that the flags describe. Throws Failure for both. */
+function segmentsOf(options: Options): readonly SegmentOptions[] {
+  const { segments, segment, segmentId, whenFull, stormLimit, uplink } = options;
+  if (segments === undefined) {
+    return (segment ?? ["lan0"]).map((name, i) => ({
+      name,
+      whenFull: whenFull ?? "drop",
+      storm: Object.assign({}, ...(stormLimit ?? [])),
+      ...(i === 0 ? { id: segmentId, uplinks: uplink ?? [], services: servicesOf(options) } : {}),
+    }));
+  }
+  for (const [key, flag] of Object.entries(SEGMENT_FLAGS)) {
+    if (options[key as keyof Options] === undefined) continue;
+    throw wrong(
+      `--${flag} describes segments, and so does the config file: put it into [[segment]]`,
+    );
+  }
+  // zod leaves out what the file leaves out, where its type says undefined.
+  return segments as readonly SegmentOptions[];
 }
 
 const EXAMPLES = `Examples:
@@ -177,14 +216,15 @@ const EXAMPLES = `Examples:
       for clients on other hosts that have a token, with TLS
   ringwire device --listen 0.0.0.0:7700 --insecure
       for everybody who reaches this port
+  ringwire device --config lab.toml                   the device of a lab
 `;
 
 async function runDevice(options: Options): Promise<void> {
+  const segments = segmentsOf(options);
   keepCollectionsShort();
   const lock = new Lock(options);
   // With files to read again, SIGHUP asks for that, as of other servers.
   const { output, log, stop } = begin(options, lock.hasFiles ? WITHOUT_HANGUP : undefined);
-  const services = servicesOf(options);
   const host = await bindAddress(options, lock, log);
   const { openDevice } = await import("../device/index.ts");
   let device: Device | undefined;
@@ -193,14 +233,7 @@ async function runDevice(options: Options): Promise<void> {
     device = await openDevice({
       listen: { host, port: options.listen.port },
       ...(await lock.read()),
-      segments: {
-        name: options.segment,
-        id: options.segmentId,
-        whenFull: options.whenFull,
-        storm: Object.assign({}, ...options.stormLimit),
-        uplinks: options.uplink,
-        services,
-      },
+      segments,
       capture: (start) => {
         capture = captureOf(options, start, log);
       },
@@ -223,7 +256,9 @@ async function runDevice(options: Options): Promise<void> {
       device.on(event, (value: object) => output.value({ event, ...value }));
     }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
-    for (const command of services === undefined ? [] : gatewayCommands(services)) {
+    for (const command of segments.flatMap(({ services }) =>
+      services === undefined ? [] : gatewayCommands(services),
+    )) {
       output.event(`run as root: ${command}`, { event: "gateway", command });
     }
     mapLargeBuffers();
@@ -319,7 +354,7 @@ async function bindAddress(
   return address;
 }
 
-function isLoopback(address: string): boolean {
+export function isLoopback(address: string): boolean {
   const loopback = new BlockList();
   loopback.addSubnet("127.0.0.0", 8, "ipv4");
   loopback.addAddress("::1", "ipv6");

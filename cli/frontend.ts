@@ -9,22 +9,24 @@ import { begin } from "./common/begin.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
 import { returnFreedMemory } from "./common/freed-memory.ts";
 import { addNicFlags, driverName, NicShape, newNic, opened } from "./common/nic.ts";
-import { CommonShape, completed } from "./common/options.ts";
+import { CommonShape, completed, word } from "./common/options.ts";
 import type { Output } from "./common/output.ts";
 import { unlessStopped } from "./common/signals.ts";
 import { countersLine } from "./status/text.ts";
 import { traceTap } from "./trace/trace.ts";
 
-const Shape = z.object({
+export const FrontendShape = {
   ...CommonShape,
   ...NicShape,
   driver: driverName.default("ena"),
+  netns: word.optional(),
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
   untrusted: z.boolean().default(false),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
-});
+};
+const Shape = z.object(FrontendShape);
 type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
@@ -36,6 +38,7 @@ export function frontendCommand(): Command {
     tap: "TAP interface through which the kernel uses the NIC",
   })
     .description("A NIC: its driver here, its ENA function or Xen vif on the device.")
+    .option("--netns <name>", "network namespace of the TAP, as of ip netns (this one)")
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA: put transmit descriptors into device memory (low-latency queues)")
     .option(
@@ -60,6 +63,9 @@ const EXAMPLES = `Examples:
 async function runFrontend(options: Options): Promise<void> {
   if (options.untrusted && options.driver !== "xen") {
     throw new Failure("--untrusted goes with --driver xen", ExitCode.USAGE);
+  }
+  if (options.netns !== undefined && options.tap === undefined) {
+    throw new Failure("--netns goes with --tap", ExitCode.USAGE);
   }
   const { output, log, stop } = begin(options);
   const asked = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
@@ -95,7 +101,7 @@ async function runFrontend(options: Options): Promise<void> {
 /** Prints that the NIC is up, and returns its name on the device. */
 function sayReady(
   nic: Nic,
-  { queues: wanted = 1, llq, tap }: Options,
+  { queues: wanted = 1, llq, tap, netns }: Options,
   output: Output,
   log: Logger,
 ): string {
@@ -104,7 +110,8 @@ function sayReady(
   if (llq && !deviceMemory) {
     log.warn({}, "--llq: this NIC has no device memory; its descriptors go the usual way");
   }
-  const kernel = tap === undefined ? "" : `, interface ${tap}`;
+  const where = netns === undefined ? "" : ` in ${netns}`;
+  const kernel = tap === undefined ? "" : `, interface ${tap}${where}`;
   output.event(
     `${name} is up: ${mac}, mtu ${mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${segment}${kernel}, link ${link}`,
     { event: "ready", name, mac, mtu, queues, segment, epoch, link, tap, pid: process.pid },

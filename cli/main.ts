@@ -7,6 +7,7 @@ import { createLog } from "./common/log.ts";
 import { asksForJson, logOptions } from "./common/options.ts";
 import { endWithoutStdout } from "./common/output.ts";
 import { VERSION } from "./common/version.ts";
+import { boundOutput, LAB_MARK } from "./lab/bounded.ts";
 
 /** Every command by name, in the order of the help. A start loads only the command it needs. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -18,8 +19,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   lb: async () => (await import("./netmap/lb.ts")).lbCommand(),
   replay: async () => (await import("./netmap/replay.ts")).replayCommand(),
   status: async () => (await import("./status/status.ts")).statusCommand(),
+  events: async () => (await import("./events/events.ts")).eventsCommand(),
   capture: async () => (await import("./capture/capture.ts")).captureCommand(),
   wireshark: async () => (await import("./wireshark/wireshark.ts")).wiresharkCommand(),
+  lab: async () => (await import("./lab/command.ts")).labCommand(),
   migrate: async () => (await import("./migrate.ts")).migrateCommand(),
   cert: async () => (await import("./cert/cert.ts")).certCommand(),
   token: async () => (await import("./token/token.ts")).tokenCommand(),
@@ -75,6 +78,7 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
   let begun: Command | undefined;
   program.hook("preAction", async (_program, command) => {
     begun = command;
+    if (process.env[LAB_MARK] !== undefined) boundOutput();
     // Without a title, lists of processes call every Node "MainThread".
     process.title = ["ringwire", ...argv.slice(2)].join(" ");
     if (unknownVariables(program, process.env).length === 0) return;

@@ -146,6 +146,7 @@ interface Sight {
 }
 
 const NOWHERE: Sight = { segment: "", id: "" };
+const NO_SEGMENT = { id: "", name: "" };
 
 /** Reads the state of NIC `name` from a device's page. Never rejects. */
 async function look(device: Reach, name: string): Promise<Sight> {
@@ -156,8 +157,12 @@ async function look(device: Reach, name: string): Promise<Sight> {
     // The advice behind the semicolon does not help a user who moves a NIC.
     return { ...NOWHERE, problem: messageOf(error).split(";")[0] ?? "" };
   }
-  const { id, name: segment } = page.segment;
-  const nic = page.nics.find((candidate) => candidate.name === name);
+  const nic = page.nics.find(
+    (candidate) => candidate.name === name || `${candidate.segment}/${candidate.name}` === name,
+  );
+  // Without a segment of its own name a NIC joins the first one.
+  const { id, name: segment } =
+    page.segments.find((one) => one.name === nic?.segment) ?? page.segments[0] ?? NO_SEGMENT;
   if (nic === undefined) return { segment, id };
   return { nic, segment, id, connection: `${page.pid} ${nic.peer}` };
 }

@@ -3,6 +3,8 @@
 /** A request to join, as the frontend's hello describes it. None of its fields is verified. */
 export interface JoinRequest {
   readonly name: string;
+  /** Name of the segment that the NIC would join. */
+  readonly segment: string;
   /** The MAC address that the frontend asks for. If undefined, the device computes one. */
   readonly mac: string | undefined;
   readonly personality: string;

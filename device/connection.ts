@@ -30,6 +30,7 @@ import { type HostOwner, LinkHost } from "./link-host.ts";
 import type { RoundTrips } from "./metrics.ts";
 import type { GuestHost, Nic, NicConfig, NicEvent, NicLevers } from "./nic.ts";
 import { DropReason } from "./switch/port.ts";
+import type { Switch } from "./switch/switch.ts";
 
 /** Services of the server for a connection. */
 export interface ConnectionOwner extends HostOwner {
@@ -41,7 +42,7 @@ export interface ConnectionOwner extends HostOwner {
   readonly checkWindows: boolean;
   readonly roundTrips: Pick<RoundTrips, "observe">;
   /** Decides about a hello. Throws Refusal. */
-  admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
+  admit(connection: Connection, hello: Hello): Admitted;
   /** Creates the NIC of a connection that got its name. Taps have not seen hello yet. */
   create(connection: Connection, host: GuestHost): Nic;
   /**
@@ -49,6 +50,14 @@ export interface ConnectionOwner extends HostOwner {
    * NIC, if it had one.
    */
   gone(connection: Connection, last: NicStatus | undefined): void;
+}
+
+/** What the device gives to a frontend that may join. */
+export interface Admitted {
+  readonly config: NicConfig;
+  /** The switch of the NIC's segment. */
+  readonly segment: Pick<Switch, "attach">;
+  readonly epoch: number;
 }
 
 /** Time (ms) within which a peer must send hello. */
@@ -134,6 +143,11 @@ export class Connection implements RingSource {
   /** Name of the NIC; empty before hello. */
   get name(): string {
     return this.#host?.config.name ?? "";
+  }
+
+  /** Name of the NIC's segment; empty before hello. */
+  get segment(): string {
+    return this.#host?.config.segment ?? "";
   }
 
   get mac(): Uint8Array | undefined {
@@ -302,10 +316,11 @@ export class Connection implements RingSource {
         `this device speaks version ${PROTOCOL_VERSION} of the protocol, the frontend version ${hello.version}; use the same release of ringwire on both sides`,
       );
     }
-    const { config, epoch } = this.#owner.admit(this, hello);
+    const { config, segment, epoch } = this.#owner.admit(this, hello);
     this.#hello = hello;
-    const log = withFields(this.#owner.log, { nic: config.name });
-    this.#host = new LinkHost(this.#end.link, this.#end.memory, config, log, this.#owner);
+    const log = withFields(this.#owner.log, { nic: config.name, segment: config.segment });
+    const { link, memory } = this.#end;
+    this.#host = new LinkHost(link, memory, config, segment, log, this.#owner);
     this.epoch = epoch;
     this.#nic = this.#owner.create(this, this.#host);
     this.#end.serve(this.#nic, hello.personality);
@@ -314,7 +329,7 @@ export class Connection implements RingSource {
       agent: this.#owner.agent,
       name: config.name,
       mac: formatMac(config.mac),
-      segment: this.#owner.segment.name,
+      segment: config.segment,
       epoch,
       queues: config.queues,
       maxMtu: config.maxMtu,
@@ -324,12 +339,16 @@ export class Connection implements RingSource {
     };
     this.#end.link.post("welcome", { greeting: welcome });
     this.#end.link.scheduleFlush();
-    this.#owner.lines
-      .of("joined")
-      .info(
-        { nic: config.name, mac: welcome.mac, peer: this.peer, personality: hello.personality },
-        `${config.name} joined`,
-      );
+    this.#owner.lines.of("joined").info(
+      {
+        nic: config.name,
+        segment: config.segment,
+        mac: welcome.mac,
+        peer: this.peer,
+        personality: hello.personality,
+      },
+      `${config.name} joined`,
+    );
     this.#owner.events.emit("joined", this.#event());
   }
 
@@ -337,6 +356,7 @@ export class Connection implements RingSource {
     const { mac } = this;
     return {
       name: this.name,
+      segment: this.segment,
       mac: mac === undefined ? "" : formatMac(mac),
       peer: this.peer,
     };
@@ -385,6 +405,7 @@ export class Connection implements RingSource {
     const { windows, pushes } = this.#end.memory;
     return {
       name: this.name,
+      segment: this.segment,
       personality: this.#hello?.personality ?? "",
       mac: this.mac === undefined ? "" : formatMac(this.mac),
       peer: this.peer,

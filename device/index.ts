@@ -5,7 +5,9 @@
  *   device.on("joined", ({ name }) => console.log(`${name} joined ${device.url}`));
  */
 import { EventEmitter } from "node:events";
+import type * as z from "zod";
 import { systemClock } from "../shared/clock.ts";
+import { placeOf } from "../shared/issue-place.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { DeviceStatus } from "../shared/status/device-status.ts";
 import { bracketed } from "../shared/transport/address.ts";
@@ -14,14 +16,16 @@ import type { Client } from "./access/token.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
 import type { EnaOptions } from "./ena/index.ts";
+import { feedFrom } from "./events/source.ts";
 import type { TlsTexts } from "./http/front.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
+import { deviceSegments, type SegmentOptions } from "./segments/options.ts";
 import { DeviceServer } from "./server.ts";
 import { gatewayUplinks } from "./services/gateway.ts";
-import { parseServices, SERVICES_PORT, type ServiceOptions } from "./services/options.ts";
-import { type StormLimits, stormLimits } from "./switch/storm.ts";
+import type { ServiceOptions } from "./services/options.ts";
+import { stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
 
@@ -31,36 +35,18 @@ export type { CaptureRequest } from "./capture/capture.ts";
 export type { EnaOptions } from "./ena/options.ts";
 export type { TlsTexts } from "./http/front.ts";
 export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
+export type { SegmentOptions } from "./segments/options.ts";
 export { gatewayCommands } from "./services/gateway.ts";
 export type { ServiceOptions } from "./services/options.ts";
+export type { PortOptions, PortRule } from "./switch/port-options.ts";
 export type { StormKind, StormLimits } from "./switch/storm.ts";
 export type { XenOptions } from "./xen/options.ts";
-
-/** One Ethernet segment: a switch, with the uplinks that join it to other networks. */
-export interface SegmentOptions {
-  /** Default "lan0". */
-  readonly name?: string;
-  /** Devices with the same id state that uplinks join them to one segment. Default: random. */
-  readonly id?: string | undefined;
-  /** Policy for a frame whose receiver has no room. Default "drop". */
-  readonly whenFull?: "drop" | "hold";
-  /**
-   * Frames a second that a NIC may flood, for each kind: broadcast, multicast and unknown (unicast to
-   * an address that the switch has not learned). "off" means no limit. Uplinks may flood ten times
-   * as many. Default 1000 of each kind.
-   */
-  readonly storm?: Partial<StormLimits> | undefined;
-  /** Uplinks, each as SCHEME:NAME. Today only `tap:NAME`, an interface of the kernel. */
-  readonly uplinks?: readonly string[];
-  /** DHCP, DNS, router advertisements, pings and a gateway. Default: none of them. */
-  readonly services?: ServiceOptions | undefined;
-}
 
 /** Options of `openDevice`. Every option may be left out. */
 export interface DeviceOptions {
   /** Address for frontends. Default 127.0.0.1:7700. With port 0 the system chooses the port. */
   readonly listen?: { readonly host?: string; readonly port?: number };
-  /** The segment. A device has one today. */
+  /** The segment, or up to 64 segments. Default: one with the name "lan0". */
   readonly segments?: SegmentOptions | readonly SegmentOptions[];
   /** PEM texts with which the port speaks TLS. With `ca` clients may show certificates. */
   readonly tls?: TlsTexts | undefined;
@@ -110,7 +96,17 @@ export interface DeviceEvents {
   /** A NIC's driver broke a rule. Emitted at most a few times a second for one code. */
   fault: [fault: NicFault];
   /** The far end of an uplink is gone for good. The segment continues without this uplink. */
-  "uplink-lost": [uplink: { readonly name: string; readonly reason: string }];
+  "uplink-lost": [
+    uplink: { readonly name: string; readonly segment: string; readonly reason: string },
+  ];
+}
+
+/** Checks the options of the segments, and adds the defaults. Throws a TypeError. */
+function segmentsOf(given: DeviceOptions["segments"]): z.output<typeof deviceSegments> {
+  const found = deviceSegments.safeParse([given ?? {}].flat());
+  if (found.success) return found.data;
+  const { path, message } = found.error.issues[0]!;
+  throw new TypeError(`${placeOf(["segments", ...path])}: ${message}`);
 }
 
 /** A running device. `openDevice` creates it. */
@@ -119,48 +115,35 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
   readonly #uplinks: Uplink[] = [];
   #closed: Promise<void> | undefined;
 
-  private constructor(options: DeviceOptions, segment: Switch) {
+  private constructor(options: DeviceOptions, switches: readonly Switch[]) {
     super();
-    this.#server = new DeviceServer(options, segment, this);
+    this.#server = new DeviceServer(options, switches, this);
+    feedFrom(this, this.#server.feed);
   }
 
   /** Implements `openDevice`. */
   static async open(options: DeviceOptions): Promise<Device> {
-    const { segments = {}, log = silentLogger } = options;
-    const all = [segments].flat() as SegmentOptions[];
-    const [first] = all;
-    if (first === undefined || all.length > 1) {
-      throw new TypeError(`segments: a device has one segment, not ${all.length}`);
-    }
-    const { name = "lan0", id, whenFull = "drop" } = first;
-    const storm = stormLimits(first.storm);
-    const services = parseServices(first.services, name);
-    const uplinks = [...(first.uplinks ?? []), ...gatewayUplinks(services)];
-    const parsed = uplinks.map((text) => {
-      const uplink = parseUplink(text);
-      if (typeof uplink === "string") throw new TypeError(`segment ${name}: uplinks ${uplink}`);
-      if (services !== undefined && uplink.name === SERVICES_PORT) {
-        throw new TypeError(`segment ${name}: "${SERVICES_PORT}" is the port of its services`);
-      }
-      return uplink;
-    });
+    const { log = silentLogger } = options;
+    const segments = segmentsOf(options.segments);
     const now = () => performance.now();
-    const segment = new Switch({
-      ...{ name, now, whenFull, storm, later: systemClock.setImmediate },
-      ...(id === undefined ? {} : { id }),
-    });
-    const device = new Device(options, segment);
+    const switches = segments.map(
+      ({ name, id, whenFull, storm, port: rules }) =>
+        new Switch({
+          ...{ name, now, whenFull, rules },
+          ...{ storm: stormLimits(storm), later: systemClock.setImmediate },
+          ...(id === undefined ? {} : { id }),
+        }),
+    );
+    const device = new Device(options, switches);
     try {
       options.capture?.(device.capture);
-      for (const uplink of parsed) {
-        // The uplink has logged its failure.
-        const onGone = ({ message: reason }: Error): void => {
-          device.emit("uplink-lost", { name: uplink.name, reason });
-        };
-        const opened = uplink.scheme.open({ name: uplink.name, log, segment, onGone });
-        device.#uplinks.push(await opened);
+      for (const [i, { uplinks, services }] of segments.entries()) {
+        const segment = switches[i]!;
+        for (const text of [...uplinks, ...gatewayUplinks(services)]) {
+          await device.#openUplink(text, segment, log);
+        }
+        if (services !== undefined) await device.#serve(segment, services);
       }
-      if (services !== undefined) await device.#serve(segment, services);
       await device.#server.listen();
     } catch (error) {
       await device.close();
@@ -169,11 +152,27 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     return device;
   }
 
+  async #openUplink(text: string, segment: Switch, log: Logger): Promise<void> {
+    const uplink = parseUplink(text);
+    if (typeof uplink === "string")
+      throw new TypeError(`segment ${segment.name}: uplinks ${uplink}`);
+    const { name } = uplink;
+    // The uplink has logged its failure.
+    const state = { name, segment: segment.name, up: true };
+    const onGone = ({ message: reason }: Error): void => {
+      state.up = false;
+      this.emit("uplink-lost", { name, segment: segment.name, reason });
+    };
+    this.#uplinks.push(await uplink.scheme.open({ name, log, segment, onGone }));
+    this.#server.uplinks.push(state);
+  }
+
   /** Attaches a service host. A device without services loads none of its code. */
   async #serve(segment: Switch, services: ServiceOptions): Promise<void> {
     const { ServiceHost } = await import("./services/host.ts");
-    const { neighbourhood } = this.#server;
-    this.#server.services = new ServiceHost({ segment, services, neighbourhood });
+    const home = this.#server.segments.get(segment.name)!;
+    const { neighbourhood } = home;
+    home.services = new ServiceHost({ segment, services, neighbourhood });
   }
 
   /** TCP port for frontends. */
@@ -197,7 +196,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     this.#server.captures.start(output, request);
 
   /**
-   * Asks a NIC to move to the device at `url`. Resolves to undefined when the NIC has left, or to
+   * Asks a NIC, named as NIC or SEGMENT/NIC, to move to the device at `url`. Resolves to undefined when the NIC has left, or to
    * the reason why it stays.
    */
   migrate(nic: string, url: string): Promise<MoveRefusal | undefined> {
@@ -225,7 +224,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 
   async #close(): Promise<void> {
     await this.#server.close();
-    this.#server.services?.close();
+    for (const { services } of this.#server.segments.all) services?.close();
     for (const uplink of this.#uplinks) await uplink.close();
   }
 

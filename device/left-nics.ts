@@ -1,6 +1,6 @@
 /**
- * Totals of faults, reports and reset reasons of NICs whose connections have ended, by name.
- * Without them the status would contain only the reset that begins a new connection.
+ * Totals of faults, reports and reset reasons of NICs whose connections have ended, by segment
+ * and name. Without them the status would contain only the reset that begins a new connection.
  */
 import type { Counts, DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 
@@ -9,6 +9,8 @@ const MAX_NAMES = 256;
 const MAX_KINDS = 256;
 
 interface LeftNic {
+  readonly name: string;
+  readonly segment: string;
   personality: string;
   connections: number;
   readonly sums: Readonly<Record<Sum, Map<string, number>>>;
@@ -18,14 +20,17 @@ type Sum = "faults" | "reports" | "resets";
 
 export class LeftNics {
   /** Records in the order in which the NICs left. */
-  readonly #byName = new Map<string, LeftNic>();
+  readonly #byKey = new Map<string, LeftNic>();
   /** Number of names that were removed to make room. */
   #forgotten = 0;
 
   /** Adds the counters of `last`, the last snapshot of a NIC that left. */
   add(last: NicStatus): void {
-    const { name } = last;
-    const left = this.#byName.get(name) ?? {
+    const { name, segment } = last;
+    // No name has a slash.
+    const key = `${segment}/${name}`;
+    const left = this.#byKey.get(key) ?? {
+      ...{ name, segment },
       personality: "",
       connections: 0,
       sums: { faults: new Map(), reports: new Map(), resets: new Map() },
@@ -35,19 +40,20 @@ export class LeftNics {
     addTo(left.sums.faults, last.faults);
     addTo(left.sums.reports, last.reports);
     if (last.nic.personality === "ena") addTo(left.sums.resets, last.nic.resets);
-    this.#byName.delete(name);
-    this.#byName.set(name, left);
-    if (this.#byName.size <= MAX_NAMES) return;
-    const oldest = this.#byName.keys().next().value!;
-    this.#byName.delete(oldest);
+    this.#byKey.delete(key);
+    this.#byKey.set(key, left);
+    if (this.#byKey.size <= MAX_NAMES) return;
+    const oldest = this.#byKey.keys().next().value!;
+    this.#byKey.delete(oldest);
     this.#forgotten++;
   }
 
   snapshot(): DeviceStatus["left"] {
     return {
       forgotten: this.#forgotten,
-      nics: [...this.#byName].map(([name, { personality, connections, sums }]) => ({
+      nics: [...this.#byKey.values()].map(({ name, segment, personality, connections, sums }) => ({
         name,
+        segment,
         personality,
         connections,
         faults: Object.fromEntries(sums.faults),

@@ -17,7 +17,6 @@ const TOLD_PER_SECOND = 5;
 /** Services of the device for a NIC. */
 export interface HostOwner {
   readonly clock: Clock;
-  readonly segment: Pick<Switch, "name" | "attach">;
   readonly events: Pick<EventEmitter<DeviceEvents>, "emit">;
   readonly pushBytes: number;
 }
@@ -30,24 +29,32 @@ export class LinkHost implements GuestHost {
   readonly clock: Clock;
   readonly pushBytes: number;
   readonly #link: Link;
-  readonly #owner: HostOwner;
+  readonly #segment: Pick<Switch, "attach">;
   /** The NIC's port; undefined until it is plugged in. */
   port: SwitchPort | undefined;
 
-  constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {
+  constructor(
+    link: Link,
+    memory: LinkMemory,
+    config: NicConfig,
+    segment: Pick<Switch, "attach">,
+    log: Logger,
+    owner: HostOwner,
+  ) {
     this.clock = owner.clock;
     this.pushBytes = owner.pushBytes;
     this.#link = link;
     this.memory = memory;
     this.config = config;
     this.log = log;
-    this.#owner = owner;
+    this.#segment = segment;
     this.faults = new FaultLog((severity, code, text) => {
       log.warn(
         { nic: config.name, code, severity: FAULT_SEVERITY_NAMES[severity] },
         `fault: ${text}`,
       );
-      owner.events.emit("fault", { name: config.name, severity, code, text });
+      const { name, segment } = config;
+      owner.events.emit("fault", { name, segment, severity, code, text });
       link.post("fault", { severity, code, text, space: 0, address: 0 });
       link.scheduleFlush();
     });
@@ -75,7 +82,7 @@ export class LinkHost implements GuestHost {
   }
 
   plug(port: Port): SwitchPort {
-    this.port = this.#owner.segment.attach(port, this.config.mac);
+    this.port = this.#segment.attach(port, this.config.mac);
     return this.port;
   }
 

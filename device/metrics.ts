@@ -126,6 +126,13 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
     "Captures ended because their reader took nothing.",
     (d) => d.captures.cutOff,
   ],
+  ["event_readers", "Readers of the event stream.", (d) => d.events.readers],
+  ["events_total", "Events of the stream.", (d) => d.events.published],
+  [
+    "event_readers_cut_off_total",
+    "Readers of the event stream cut because they took nothing.",
+    (d) => d.events.cutOff,
+  ],
   [
     "http_connections",
     "Connections that are no NICs: without a whole request, with a page, before hello.",
@@ -187,6 +194,8 @@ interface Lost {
 
 const INFO_HELP = "1, with what the NIC is in the labels.";
 const UP_HELP = "1 while the NIC is connected, 0 for one that left.";
+const PORT_UP_HELP = "1 while the port is on the segment, 0 for one that left.";
+const UPLINK_UP_HELP = "1 while the uplink works, 0 when its far end is gone for good.";
 const FAULTS_HELP = "Rules broken and accesses refused, by who found it.";
 const RESETS_HELP = "Resets that the driver asked for, by its reason.";
 
@@ -298,25 +307,20 @@ export async function metricsText(
     collectDefaultMetrics({ register: processMetrics });
   }
   const page = new Page();
-  const { segment, nics, left } = status;
+  const { segments, nics, left } = status;
   const version = status.agent.replace(/^[^/]*\//, "");
   const build = { version, wire: String(PROTOCOL_VERSION), node: status.node };
   page.set("build_info", "1, with what runs in the labels.", build, 1);
-  page.add({ segment: segment.name }, segment, SEGMENT);
-  // A port that comes back continues its totals, so the total of a name never decreases.
-  for (const port of [...segment.ports, ...segment.left]) {
-    for (const direction of ["in", "out"] as const) {
-      const labels = { segment: segment.name, port: port.name, direction };
-      page.add(labels, { ...port[direction], lost: port.lost[direction] }, PORT);
-    }
-    await slice();
+  for (const segment of segments) await addSegment(page, segment);
+  for (const { segment, name: uplink, up } of status.uplinks) {
+    page.set("uplink_up", UPLINK_UP_HELP, { segment, uplink }, Number(up));
   }
   for (const nic of nics) {
     addNic(page, nic);
     await slice();
   }
   for (const nic of left.nics) {
-    page.set("nic_up", UP_HELP, { nic: nic.name }, 0);
+    page.set("nic_up", UP_HELP, labelsOf(nic), 0);
     addTotals(page, nic, nic.resets);
     await slice();
   }
@@ -335,37 +339,68 @@ export async function metricsText(
   return { type: Registry.PROMETHEUS_CONTENT_TYPE, text: texts.join("\n") };
 }
 
+async function addSegment(page: Page, segment: SegmentStatus): Promise<void> {
+  page.add({ segment: segment.name }, segment, SEGMENT);
+  // A port that comes back continues its totals, so the total of a name never decreases.
+  for (const port of [...segment.ports, ...segment.left]) {
+    for (const direction of ["in", "out"] as const) {
+      const labels = { segment: segment.name, port: port.name, direction };
+      page.add(labels, { ...port[direction], lost: port.lost[direction] }, PORT);
+    }
+    await slice();
+  }
+  const ups = [
+    [segment.ports, 1],
+    [segment.left, 0],
+  ] as const;
+  for (const [ports, up] of ups) {
+    for (const { name: port } of ports) {
+      page.set("port_up", PORT_UP_HELP, { segment: segment.name, port }, up);
+    }
+  }
+}
+
+/** The labels that name a NIC. */
+const labelsOf = ({ name, segment }: NicStatus | LeftNicStatus): Labels => ({ segment, nic: name });
+
 function addNic(page: Page, status: NicStatus): void {
-  const { name, personality, agent, peer, mac, nic } = status;
+  const { personality, agent, peer, mac, nic } = status;
   const driver = nic.personality === "ena" ? nic.driver : agent;
+  const labels = labelsOf(status);
   const info = {
-    nic: name,
+    ...labels,
     personality,
-    driver: driver.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS),
+    driver: labelOf(driver),
+    agent: labelOf(agent),
     // The label omits the TCP port, so that a frontend that comes back keeps its label.
     peer: peer.replace(/:\d+$/, ""),
     mac,
   };
   page.set("nic_info", INFO_HELP, info, 1);
-  page.set("nic_up", UP_HELP, { nic: name }, 1);
-  page.add({ nic: name }, status, NIC);
+  page.set("nic_up", UP_HELP, labels, 1);
+  page.add(labels, status, NIC);
   addTotals(page, status, nic.personality === "ena" ? nic.resets : {});
   if (nic.personality === "ena") {
-    page.add({ nic: name }, nic, ENA);
+    page.add(labels, nic, ENA);
     return;
   }
-  page.add({ nic: name }, nic, XEN);
+  page.add(labels, nic, XEN);
   nic.queues?.forEach((queue, i) => {
-    page.add({ nic: name, queue: String(i) }, queue, XEN_QUEUE);
+    page.add({ ...labels, queue: String(i) }, queue, XEN_QUEUE);
   });
 }
 
+/** The text of a peer as a label: printable, and of bounded length. */
+const labelOf = (text: string): string =>
+  text.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS);
+
 /** Counters that continue when a NIC of the same name comes back. */
 function addTotals(page: Page, nic: NicStatus | LeftNicStatus, resets: Counts): void {
-  const { name, faults, reports } = nic;
-  page.set("faults_total", FAULTS_HELP, { nic: name, side: "device" }, faults, "code");
-  page.set("faults_total", FAULTS_HELP, { nic: name, side: "frontend" }, reports, "code");
-  page.set("ena_resets_total", RESETS_HELP, { nic: name }, resets, "reason");
+  const { faults, reports } = nic;
+  const labels = labelsOf(nic);
+  page.set("faults_total", FAULTS_HELP, { ...labels, side: "device" }, faults, "code");
+  page.set("faults_total", FAULTS_HELP, { ...labels, side: "frontend" }, reports, "code");
+  page.set("ena_resets_total", RESETS_HELP, labels, resets, "reason");
 }
 
 /** Values of one metric, by their labels. */

@@ -35,7 +35,7 @@ export async function migratePage(
   } catch (error) {
     return refuse(response, 400, `to: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const why = await device.migrate(body.nic, to);
+  const why = await device.migrate(body.nic, to, asked.identity);
   if (why !== undefined) refuse(response, why.status, why.error);
   else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
 }

@@ -12,6 +12,8 @@ import type { Port, SwitchPort } from "./switch/port.ts";
 /** Event of a NIC that joined or left. */
 export interface NicEvent {
   readonly name: string;
+  /** Name of the segment. */
+  readonly segment: string;
   readonly mac: string;
   readonly peer: string;
   /** Reason why the NIC left. */
@@ -21,6 +23,8 @@ export interface NicEvent {
 /** Event of a NIC whose driver broke a rule. */
 export interface NicFault {
   readonly name: string;
+  /** Name of the segment. */
+  readonly segment: string;
   readonly severity: FaultSeverity;
   readonly code: string;
   readonly text: string;
@@ -29,6 +33,8 @@ export interface NicFault {
 /** Properties of a NIC, as agreed in hello and welcome. */
 export interface NicConfig {
   readonly name: string;
+  /** Name of the segment. */
+  readonly segment: string;
   /** MAC address: six bytes in network order. */
   readonly mac: Uint8Array;
   /** Largest number of queue pairs offered. */

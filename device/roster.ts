@@ -26,6 +26,9 @@ const SILENT_SECONDS = 2;
 /** Most digits of a number at the end of a name. With more digits they are part of the name. */
 const MAX_DIGITS = 9;
 
+/** What the roster needs of a segment. */
+type Home = Pick<Switch, "name" | "hasPort" | "optionsOf">;
+
 export interface Place {
   readonly name: string;
   readonly mac: Uint8Array;
@@ -40,15 +43,25 @@ interface Entry<M> {
 }
 
 export class Roster<M extends Member> {
-  readonly #segment: Pick<Switch, "name" | "hasPort">;
+  readonly #segment: Home;
   readonly #most: number;
+  readonly #hasPlace: () => boolean;
   readonly #byName = new Map<string, Entry<M>>();
   readonly #byMac = new Map<number, Entry<M>>();
+  readonly #entries = new Map<M, Entry<M>>();
 
-  /** The name of `segment` is a part of computed addresses. `most` is the largest number of NICs. */
-  constructor(segment: Pick<Switch, "name" | "hasPort">, most: number) {
+  /**
+   * The name of `segment` is a part of computed addresses. `most` is the largest number of NICs of
+   * the device, and `hasPlace` says whether it has fewer now.
+   */
+  constructor(segment: Home, most: number, hasPlace: () => boolean = () => this.size < most) {
     this.#segment = segment;
     this.#most = most;
+    this.#hasPlace = hasPlace;
+  }
+
+  get size(): number {
+    return this.#byName.size;
   }
 
   get(name: string): M | undefined {
@@ -78,7 +91,7 @@ export class Roster<M extends Member> {
     const key = macKey(mac, 0);
     const holders = [this.#byName.get(name), this.#byMac.get(key)];
     const replaced = new Set(holders.filter((holder) => holder !== undefined));
-    if (this.#byName.size - replaced.size >= this.#most) {
+    if (replaced.size === 0 && !this.#hasPlace()) {
       throw new Refusal("NO_PLACE", `the device has ${this.#most} NICs and no place for another`);
     }
     for (const { name: other, member, instance } of replaced) {
@@ -93,15 +106,17 @@ export class Roster<M extends Member> {
     const entry = { name, macKey: key, member: newcomer, instance: hello.instance };
     this.#byName.set(name, entry);
     this.#byMac.set(key, entry);
+    this.#entries.set(newcomer, entry);
     return { name, mac };
   }
 
+  /** Forgets a member. A newer one with its name or address keeps them. */
   remove(member: M): void {
-    for (const entry of this.#byName.values()) {
-      if (entry.member !== member) continue;
-      this.#byName.delete(entry.name);
-      if (this.#byMac.get(entry.macKey) === entry) this.#byMac.delete(entry.macKey);
-    }
+    const entry = this.#entries.get(member);
+    if (entry === undefined) return;
+    this.#entries.delete(member);
+    if (this.#byName.get(entry.name) === entry) this.#byName.delete(entry.name);
+    if (this.#byMac.get(entry.macKey) === entry) this.#byMac.delete(entry.macKey);
   }
 
   #choose(hello: Hello, may: (name: string) => boolean): Place {
@@ -121,10 +136,17 @@ export class Roster<M extends Member> {
     return next;
   }
 
+  /** Returns the address that the NIC gets. Throws Refusal for one that the rules do not allow. */
   #macOf(hello: Hello, name: string): Uint8Array {
-    return hello.mac === undefined
-      ? macFromName(name, this.#segment.name)
-      : parseUnicastMac(hello.mac);
+    const allowed = this.#segment.optionsOf(name).addresses?.map(parseUnicastMac);
+    const wanted = hello.mac === undefined ? undefined : parseUnicastMac(hello.mac);
+    if (allowed === undefined) return wanted ?? macFromName(name, this.#segment.name);
+    if (wanted === undefined) return allowed[0]!;
+    if (allowed.some((mac) => macKey(mac, 0) === macKey(wanted, 0))) return wanted;
+    throw new Refusal(
+      "MAC_DENIED",
+      `"${name}" may not have the address ${formatMac(wanted)}, but ${allowed.map((mac) => formatMac(mac)).join(", ")}`,
+    );
   }
 
   /** Returns the reason why the place is not available, or undefined if it is. */

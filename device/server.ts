@@ -1,4 +1,4 @@
-/** The device: its NICs by name, its segment, its captures, and the port that serves them. */
+/** The device: its segments with their NICs, its captures, and the port that serves them. */
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { totalmem } from "node:os";
@@ -16,8 +16,10 @@ import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protoco
 import { type Denial, Gate, type Identity } from "./access/gate.ts";
 import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
-import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
+import { type Admitted, Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
 import { createEnaNic } from "./ena/index.ts";
+import { DropWatch } from "./events/drop-watch.ts";
+import { EventFeed } from "./events/feed.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
@@ -26,11 +28,9 @@ import type { DeviceOptions, Renewal } from "./index.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import type { GuestHost, Nic, NicConfig, NicLevers } from "./nic.ts";
+import type { GuestHost, Nic, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
-import { Roster } from "./roster.ts";
-import type { ServiceHost } from "./services/host.ts";
-import type { Neighbourhood } from "./services/request.ts";
+import { EVERYTHING, type Segment, Segments, type Sight } from "./segments/segments.ts";
 import type { PortNotice, Switch } from "./switch/switch.ts";
 import { createXenPersonality } from "./xen/index.ts";
 import { XenMachine } from "./xen/machine.ts";
@@ -61,19 +61,22 @@ export class DeviceServer implements ConnectionOwner {
   readonly lines: LogLimit;
   readonly clock: Clock = systemClock;
   readonly agent: string;
-  readonly segment: Switch;
+  readonly segments: Segments<Connection>;
   readonly pushBytes = Limits.PUSH_BYTES;
   readonly checkWindows: boolean;
   readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
+  /** The events for readers over HTTP. */
+  readonly feed = new EventFeed();
+  readonly #drops: readonly DropWatch[];
   readonly #memory: MemoryBudget;
   /** Undefined before `listen`. */
   address: AddressInfo | undefined;
   /** True when the device stops. */
   draining = false;
-  /** The host that serves the segment; undefined without services. */
-  services: ServiceHost | undefined;
+  /** The uplinks of all segments. `up`: the far end is there. */
+  readonly uplinks: { readonly name: string; readonly segment: string; up: boolean }[] = [];
   readonly #options: DeviceOptions;
   readonly #machine: XenMachine;
   /** Makers of NIC models, by the name of the personality. */
@@ -81,7 +84,6 @@ export class DeviceServer implements ConnectionOwner {
   readonly #gate: Gate;
   readonly #front: Front;
   readonly #connections = new Set<Connection>();
-  readonly #nics: Roster<Connection>;
   readonly #left = new LeftNics();
   /** Connections that have not sent hello yet, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
@@ -89,7 +91,11 @@ export class DeviceServer implements ConnectionOwner {
   #ticker: Timer | undefined;
   #epoch = 0;
 
-  constructor(options: DeviceOptions, segment: Switch, events: ConnectionOwner["events"]) {
+  constructor(
+    options: DeviceOptions,
+    switches: readonly Switch[],
+    events: ConnectionOwner["events"],
+  ) {
     const { listen, log = silentLogger, agent = "ringwire" } = options;
     this.#options = options;
     this.#memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes());
@@ -97,22 +103,22 @@ export class DeviceServer implements ConnectionOwner {
     this.log = log;
     this.lines = new LogLimit(log, this.clock.now, LINES_A_SECOND);
     this.agent = agent;
-    this.segment = segment;
+    this.segments = new Segments(switches, MAX_NICS);
     this.checkWindows = options.checkWindows ?? false;
     this.events = events;
     this.#machine = new XenMachine(log);
     this.#personalities = {
       ena: (host) => createEnaNic(host, options.ena),
-      xen: createXenPersonality(this.#machine, { ...options.xen, bridge: segment.name }),
+      xen: createXenPersonality(this.#machine, options.xen ?? {}),
     };
-    segment.onNotice = (notice) => this.#notice(notice);
-    this.#nics = new Roster(segment, MAX_NICS);
-    const captureLog = this.lines.of("capture");
-    const segmentName = segment.name;
-    this.captures = new CaptureHub({ segment, segmentName, agent, log: captureLog });
+    for (const segment of this.segments.all) {
+      segment.switch.onNotice = (notice) => this.#notice(segment, notice);
+    }
+    this.#drops = switches.map((one) => new DropWatch(one, this.feed));
+    this.captures = new CaptureHub({ segments: switches, agent, log: this.lines.of("capture") });
     this.#gate = new Gate({
       clients: options.clients,
-      segment: segment.name,
+      segments: switches.map(({ name }) => name),
       certificates: options.tls?.ca !== undefined,
     });
     const pages = new Pages(this);
@@ -128,15 +134,6 @@ export class DeviceServer implements ConnectionOwner {
       upgradeRefusal: (target, request) => this.#upgradeRefusal(target, request),
       upgrade: (request, socket, head, peer) => this.#upgrade(request, socket, head, peer),
     });
-  }
-
-  /** What a service host asks about the segment. */
-  get neighbourhood(): Neighbourhood {
-    return {
-      nics: () => this.#nics.names(),
-      nameOf: (mac) => this.#nics.nameOf(mac),
-      portOf: (mac) => this.segment.portOf(mac),
-    };
   }
 
   get isTls(): boolean {
@@ -164,6 +161,7 @@ export class DeviceServer implements ConnectionOwner {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
     this.lines.flush();
+    this.feed.close("the device stops");
     // A capture whose reader does not read ends when its socket is cut, below.
     const captured = this.captures.close("the device stops");
     await this.#front.close(CLOSE_MS);
@@ -171,17 +169,18 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   snapshot(): DeviceStatus {
-    return this.#statusWith(this.#nics.all.flatMap((connection) => connection.snapshot() ?? []));
+    return this.#statusWith(this.segments.nics.flatMap((one) => one.snapshot() ?? []));
   }
 
   /**
-   * As `snapshot`, and the frames of all NICs have their turn in between. The switch is as it was at
-   * the call, each NIC as it is at its slice. A NIC that leaves meanwhile is missing.
+   * As `snapshot` for the segments that `client` sees, and the frames of all NICs have their turn in
+   * between. The switches are as they were at the call, each NIC as it is at its slice. A NIC that
+   * leaves meanwhile is missing.
    */
-  async snapshotInSlices(): Promise<DeviceStatus> {
+  async snapshotInSlices(client: Sight = EVERYTHING): Promise<DeviceStatus> {
     const nics: NicStatus[] = [];
-    const status = this.#statusWith(nics);
-    for (const connection of this.#nics.all) {
+    const status = this.#statusWith(nics, client);
+    for (const connection of this.segments.seenBy(client).flatMap((segment) => segment.nics.all)) {
       await slice();
       const nic = connection.snapshot();
       if (nic !== undefined) nics.push(nic);
@@ -189,7 +188,8 @@ export class DeviceServer implements ConnectionOwner {
     return status;
   }
 
-  #statusWith(nics: NicStatus[]): DeviceStatus {
+  #statusWith(nics: NicStatus[], client: Sight = EVERYTHING): DeviceStatus {
+    const left = this.#left.snapshot();
     return {
       agent: this.agent,
       pid: process.pid,
@@ -199,28 +199,45 @@ export class DeviceServer implements ConnectionOwner {
       dataPath: dataPathStatus(),
       nicMemory: this.#memory.snapshot(),
       connections: this.#connections.size,
-      segment: {
-        ...this.segment.snapshot(),
-        ...(this.services === undefined ? {} : { services: this.services.snapshot() }),
-      },
+      segments: this.segments.seenBy(client).map((segment) => ({
+        ...segment.switch.snapshot(),
+        ...(segment.services === undefined ? {} : { services: segment.services.snapshot() }),
+      })),
       nics,
-      left: this.#left.snapshot(),
+      left: { ...left, nics: left.nics.filter(({ segment }) => client.sees(segment)) },
       captures: this.captures.snapshot(),
+      uplinks: this.uplinks.filter(({ segment }) => client.sees(segment)),
+      events: this.feed.snapshot(),
       http: this.#front.snapshot(),
       xen: this.#machine.snapshot(),
     };
   }
 
-  levers(name: string): NicLevers | undefined {
-    return this.#nics.get(name)?.levers;
+  /** Returns the reasons why a load balancer or a person should not count on this device now. */
+  unready(): string[] {
+    return [
+      ...(this.draining ? ["stopping"] : []),
+      ...(this.address === undefined ? ["not_listening"] : []),
+      ...(this.uplinks.some(({ up }) => !up) ? ["uplink_lost"] : []),
+    ];
   }
 
-  /** Moves a NIC to the device at `url`. Resolves to undefined, or to the reason why it stays. */
-  async migrate(name: string, url: string): Promise<MoveRefusal | undefined> {
-    const connection = this.#nics.get(name);
-    if (connection === undefined) {
-      return { status: 404, error: `this device has no NIC "${name}"` };
-    }
+  levers(name: string): NicLevers | undefined {
+    const found = this.segments.find(name, EVERYTHING);
+    return typeof found === "string" ? undefined : found.levers;
+  }
+
+  /**
+   * Moves a NIC that `client` sees to the device at `url`. Resolves to undefined, or to the reason
+   * why it stays.
+   */
+  async migrate(
+    name: string,
+    url: string,
+    client: Sight = EVERYTHING,
+  ): Promise<MoveRefusal | undefined> {
+    const connection = this.segments.find(name, client);
+    if (typeof connection === "string") return { status: 404, error: connection };
     const here = { listening: this.address!.address, port: this.address!.port };
     if (isOwnAddress(url, { ...here, reachedAt: connection.reachedAt })) {
       return {
@@ -246,7 +263,7 @@ export class DeviceServer implements ConnectionOwner {
 
   // Services for a connection.
 
-  admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
+  admit(connection: Connection, hello: Hello): Admitted {
     const { maxMtu = 9216, maxQueues = 8, admission } = this.#options;
     if (this.draining) throw new Refusal("STOPPING", "the device is stopping");
     if (!Object.hasOwn(this.#personalities, hello.personality)) {
@@ -260,16 +277,22 @@ export class DeviceServer implements ConnectionOwner {
     if (!identity.mayHave(wanted)) {
       throw new Refusal("NAME_DENIED", `${identity.id} may have no NIC with the name "${wanted}"`);
     }
-    const admitted = admission?.({ name: wanted, mac: wantedMac, personality, agent, peer });
+    const segment = this.segments.choose(hello, identity);
+    const admitted = admission?.({
+      ...{ name: wanted, segment: segment.name, mac: wantedMac, personality, agent, peer },
+    });
     const queues = Math.min(admitted?.queues ?? maxQueues, maxQueues);
-    const { name, mac } = this.#nics.admit(connection, hello, (other) => identity.mayHave(other));
+    const { name, mac } = segment.nics.admit(connection, hello, (other) => identity.mayHave(other));
     this.#said(connection);
+    const portMtu = segment.switch.optionsOf(name).mtu ?? maxMtu;
     return {
+      segment: segment.switch,
       config: {
         name,
+        segment: segment.name,
         mac,
         queues: Math.min(hello.queues ?? queues, queues),
-        maxMtu: Math.min(admitted?.maxMtu ?? maxMtu, maxMtu),
+        maxMtu: Math.min(admitted?.maxMtu ?? maxMtu, maxMtu, portMtu),
       },
       epoch: ++this.#epoch,
     };
@@ -287,18 +310,20 @@ export class DeviceServer implements ConnectionOwner {
     if (last !== undefined) this.#left.add(last);
     this.#said(connection);
     this.#connections.delete(connection);
-    this.#nics.remove(connection);
+    this.segments.get(connection.segment)?.nics.remove(connection);
   }
 
-  #notice({ port, code, text }: PortNotice): void {
-    const connection = this.#nics.get(port);
+  #notice({ name, nics }: Segment<Connection>, { port, code, text }: PortNotice): void {
+    const connection = nics.get(port);
     if (connection !== undefined) connection.notice(code, text);
-    else this.lines.of(code).warn({ port, code }, text);
+    else this.lines.of(code).warn({ port, segment: name, code }, text);
   }
 
   #tick(): void {
     this.lines.tick();
-    this.segment.tick();
+    for (const segment of this.segments.all) segment.switch.tick();
+    for (const drops of this.#drops) drops.tick();
+    this.feed.tick();
     this.captures.tick();
     this.#front.tick();
     this.#gate.tick();

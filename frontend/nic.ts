@@ -52,6 +52,8 @@ export interface NicOptions {
   readonly takeOver?: boolean | undefined;
   /** Waits without limit for a device that is not running yet. Otherwise opening rejects. */
   readonly waitForDevice?: boolean | undefined;
+  /** Segment of the device to join. Default: the first one that the credentials allow. */
+  readonly segment?: string | undefined;
   /** A unicast address, such as "02:00:00:00:00:01". Default: made from name and segment. */
   readonly mac?: string | undefined;
   /** Number of queue pairs (ring pairs) wanted. Default: 1. The device may offer fewer. */
@@ -72,6 +74,8 @@ export interface NicOptions {
   readonly zeroMask?: boolean | undefined;
   /** Name of the TAP interface through which the kernel uses the NIC. Created if missing. */
   readonly tap?: string | undefined;
+  /** Name of the network namespace of the TAP. Default: that of the process. */
+  readonly netns?: string | undefined;
   /** True: creates `nic.netmap` to open ports in. Or a Netmap to join, shared by several NICs. */
   readonly netmap?: boolean | Netmap | undefined;
   /** Received frames that may wait for the program; more count as rxReaderFull. Default: 1024. */
@@ -170,7 +174,7 @@ export class Nic extends EventEmitter<NicEvents> {
   /** Opens the NIC; call once. After a SessionError or TapError the NIC is closed. */
   async open(): Promise<void> {
     try {
-      const { netmap, tap, mac, mtu } = this.#options;
+      const { netmap, tap, netns, mac, mtu } = this.#options;
       const log = this.#log;
       if (netmap === true) {
         const { Netmap } = await import("./netmap/netmap.ts");
@@ -183,6 +187,7 @@ export class Nic extends EventEmitter<NicEvents> {
         const { openTap } = await import("../shared/tap/tap.ts");
         this.#tap = await openTap({
           name: tap,
+          netns,
           // Host rings accept finished frames only, as netmap's do.
           offloads: this.#netmap === undefined,
           bringUp: false,

@@ -39,6 +39,7 @@ export interface SessionOptions
     | "takeOver"
     | "waitForDevice"
     | "ifname"
+    | "segment"
     | "mac"
     | "queues"
     | "mtu"
@@ -420,7 +421,7 @@ export class Session {
   }
 
   async #connect(): Promise<Welcome> {
-    const { personality, queues, mtu, agent, log, numbered, takeOver } = this.#options;
+    const { personality, segment, queues, mtu, agent, log, numbered, takeOver } = this.#options;
     const before = this.#welcome;
     // A device that assigns name and address could assign others now, so ask for the first ones.
     const mac = before?.mac ?? this.#options.mac;
@@ -451,6 +452,7 @@ export class Session {
       // Sent once only: two NICs would otherwise take the name from each other for ever.
       ...(before === undefined && numbered === true ? { numbered } : {}),
       ...(before === undefined && takeOver === true ? { takeOver } : {}),
+      ...(segment === undefined ? {} : { segment }),
       ...(mac === undefined ? {} : { mac }),
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),

@@ -40,7 +40,7 @@ interface Rotation {
   readonly files: number;
 }
 
-const Shape = z.object({
+export const CaptureShape = {
   ...CommonShape,
   ...ConnectShape,
   ...WaitShape,
@@ -54,7 +54,8 @@ const Shape = z.object({
   rotate: z.array(z.string()).default([]).transform(rotation),
   print: z.boolean().default(false),
   time: z.boolean().default(true),
-});
+};
+const Shape = z.object(CaptureShape);
 type Options = z.infer<typeof Shape>;
 
 /** Parses the rules of --rotate: "size:10M", "seconds:60", "files:5". */
@@ -86,7 +87,7 @@ export function captureCommand(): Command {
     )
     .option(
       "-i, --interface <name...>",
-      "capture at this NIC or uplink; at switch: each frame once; at any: each frame at every port that it passes; may be repeated (switch)",
+      "capture at this NIC or uplink; at switch: each frame once; at any: each frame at every port that it passes; SEGMENT/NAME at a device of several segments; may be repeated (switch)",
     )
     .option(
       "--ring",
@@ -159,6 +160,7 @@ async function runCapture(options: Options): Promise<void> {
   const told = print || write === undefined ? new Printer(lines, json, options.time) : undefined;
   const what = sources.length === 0 ? (frames ? "the switch" : "all rings") : sources.join(", ");
   log.info({}, `capture of ${what} at ${connect} has begun`);
+  if (json && told === undefined) lines.value({ event: "ready", write, pid: process.pid });
 
   const ends: Promise<string>[] = [stop.asked];
   if (relay !== undefined) ends.push(relay.done.then(() => "the output takes no more"));

@@ -3,18 +3,13 @@
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { FILTER_MS } from "../../shared/capture/filter.ts";
-import { printable } from "../../shared/pcapng/text.ts";
-import { bodyOf, openPage, pageUrl, refusedBy, whyNot } from "../common/device-page.ts";
-import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
+import { openStream } from "../common/device-page.ts";
+import { messageOf, systemCode } from "../common/failure.ts";
 import type { Reach } from "../common/options.ts";
 
 const ANSWER_MS = 5000;
 /** Time (ms) to wait for an answer. The device compiles filters before it, also for other users. */
 const FILTER_ANSWER_MS = ANSWER_MS + FILTER_MS;
-/** Interval (ms) of TCP keep-alives. They detect a vanished device while the capture is quiet. */
-const KEEP_ALIVE_MS = 10_000;
-/** Most characters read of a refusal. A device sends a sentence; another server may send anything. */
-const MAX_REFUSAL_CHARS = 64 * 1024;
 
 export interface CaptureQuery {
   readonly sources: readonly string[];
@@ -40,27 +35,9 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
 }
 
 /** Sends GET /capture. Rejects with Failure: the device's refusal, or why it can't be reached. */
-export async function openCapture(device: Reach, query: CaptureQuery): Promise<IncomingMessage> {
-  const path = pathOf(query);
-  const url = pageUrl(device, path);
-  const { host } = url;
-  let answer: IncomingMessage;
-  try {
-    const waitMs = query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS;
-    answer = await openPage(device, path, {}, waitMs);
-    answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
-  } catch (error) {
-    throw Failure.from(error, whyNot(error, url));
-  }
-  const type = answer.headers["content-type"] ?? "";
-  if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;
-  const status = answer.statusCode ?? 0;
-  const text = await bodyOf(answer, MAX_REFUSAL_CHARS).catch(() => undefined);
-  answer.destroy();
-  const refusal = type.startsWith("application/json") ? refusalIn(text) : undefined;
-  if (refusal === undefined) throw refusedBy(host, status, text ?? "");
-  const usage = status === 400 ? ExitCode.USAGE : ExitCode.FAILED;
-  throw new Failure(printable(refusal), usage);
+export function openCapture(device: Reach, query: CaptureQuery): Promise<IncomingMessage> {
+  const waitMs = query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS;
+  return openStream(device, pathOf(query), "application/x-pcapng", waitMs);
 }
 
 /**
@@ -88,16 +65,8 @@ export async function copyCapture(
   return left === undefined ? {} : { left };
 }
 
-function whyCut(error: unknown): string {
+/** Returns the reason why an answer that goes on has ended. */
+export function whyCut(error: unknown): string {
   // Node's word "aborted" does not tell which side ended the connection.
   return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
-}
-
-function refusalIn(text: string | undefined): string | undefined {
-  try {
-    const { error } = JSON.parse(text ?? "{}") as { error?: unknown };
-    return typeof error === "string" ? error : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -6,6 +6,7 @@
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import type { Logger } from "../../shared/log.ts";
+import { printable } from "../../shared/pcapng/text.ts";
 import { httpUrl } from "../../shared/transport/address.ts";
 import { requestOptions } from "../../shared/transport/credentials.ts";
 import { DIALLING } from "../../shared/transport/lookup.ts";
@@ -13,7 +14,7 @@ import { tlsTrouble } from "../../shared/transport/tls-trouble.ts";
 import { ABSENT, unreachable } from "../../shared/transport/unreachable.ts";
 import { adviceOn } from "./advice.ts";
 import { readCredentials } from "./credentials.ts";
-import { Failure, messageOf, systemCode } from "./failure.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import type { Reach } from "./options.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
 
@@ -22,6 +23,10 @@ const ANSWER_MS = 5000;
 const AGAIN_MS = 500;
 /** Most characters read of a page. A device's page is far smaller; another server's may not be. */
 const MAX_CHARS = 64 << 20;
+/** Interval (ms) of TCP keep-alives. They detect a vanished device while its stream is quiet. */
+const KEEP_ALIVE_MS = 10_000;
+/** Most characters read of a refusal. A device sends a sentence; another server may send anything. */
+const MAX_REFUSAL_CHARS = 64 * 1024;
 
 /** HTTP statuses with a sentence of the device: clients that may not, foreign pages, no place. */
 const SPOKEN = new Set([400, 401, 403, 421, 429, 503]);
@@ -121,6 +126,45 @@ export function openPage(
     asked.on("error", reject);
     asked.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+/**
+ * Sends GET for a page whose answer goes on, and returns its head. Rejects with Failure: the device's
+ * refusal, or why it can't be reached. `type` is the media type of the answer.
+ */
+export async function openStream(
+  device: Reach,
+  path: string,
+  type: string,
+  waitMs = ANSWER_MS,
+): Promise<IncomingMessage> {
+  const url = pageUrl(device, path);
+  const { host } = url;
+  let answer: IncomingMessage;
+  try {
+    answer = await openPage(device, path, { headers: { accept: type } }, waitMs);
+    answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  } catch (error) {
+    throw Failure.from(error, whyNot(error, url));
+  }
+  const given = answer.headers["content-type"] ?? "";
+  if (answer.statusCode === 200 && given === type) return answer;
+  const status = answer.statusCode ?? 0;
+  const text = await bodyOf(answer, MAX_REFUSAL_CHARS).catch(() => undefined);
+  answer.destroy();
+  const refusal = given.startsWith("application/json") ? refusalIn(text) : undefined;
+  if (refusal === undefined) throw refusedBy(host, status, text ?? "");
+  const usage = status === 400 ? ExitCode.USAGE : ExitCode.FAILED;
+  throw new Failure(printable(refusal), usage);
+}
+
+function refusalIn(text: string | undefined): string | undefined {
+  try {
+    const { error } = JSON.parse(text ?? "{}") as { error?: unknown };
+    return typeof error === "string" ? error : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Reads the body of an answer. Returns undefined, and ends the connection, behind `most` characters. */

@@ -10,6 +10,8 @@ import { similar } from "./similar.ts";
 const OTHERS = [
   // Every command: the log, and the file of options.
   ...["RINGWIRE_LOG", "RINGWIRE_CONFIG", "RINGWIRE_REACTOR"],
+  // The parts of a lab: which lab, and which part.
+  "RINGWIRE_LAB",
   // The program in Wireshark's extcap folder.
   ...["RINGWIRE_BIN", "RINGWIRE_NODE"],
   // The tests.

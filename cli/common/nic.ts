@@ -17,6 +17,7 @@ import {
   unicastMac,
   WaitShape,
   whole,
+  word,
 } from "./options.ts";
 import { tapFailure } from "./tap.ts";
 import { AGENT } from "./version.ts";
@@ -29,6 +30,7 @@ export const NicShape = {
   ...WaitShape,
   driver: driverName.optional(),
   name: nicName.optional(),
+  segment: word.optional(),
   mac: unicastMac.optional(),
   queues: whole(1, 128).optional(),
   mtu: whole(128, 9216).optional(),
@@ -50,6 +52,7 @@ export function addNicFlags(command: Command, texts: NicFlagTexts): Command {
   addWaitFlag(addConnectFlag(command))
     .option("--driver <ena|xen>", texts.driver)
     .option("--name <name>", texts.name)
+    .option("--segment <name>", "segment to join (the first that the token allows)")
     .option("--mac <address>", texts.mac ?? "MAC address of the NIC (made from name and segment)");
   if (texts.queues !== undefined) command.option("--queues <n>", texts.queues);
   command.option("--mtu <bytes>", "largest packet, without its Ethernet header (1500)");

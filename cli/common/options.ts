@@ -2,10 +2,9 @@
  * Typed options of a command. A flag overrides the environment (RINGWIRE_ and the flag's name), the
  * environment overrides the file of --config, and the file overrides the default.
  *
- * The file is JSON with one section for each command. Its keys are the names of the flags:
+ * The file is TOML or JSON with one section for each command. Its keys are the names of the flags:
  *   { "device": { "listen": "0.0.0.0:7700", "insecure": true, "uplink": ["tap:lab0"] } }
  */
-import { readFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import * as z from "zod";
 import { parseUnicastMac } from "../../shared/net/ethernet.ts";
@@ -16,6 +15,15 @@ import {
   parseHostPort,
 } from "../../shared/transport/address.ts";
 import { isReservedName, RESERVED_REASON } from "../../shared/wire/hello.ts";
+import {
+  type ConfigFile,
+  LAB_KEYS,
+  LAB_SECTION_KEYS,
+  prepareConfig,
+  readConfig,
+} from "../config/config-file.ts";
+import { either, issuesOf, keysIn, placeOf } from "../config/issues.ts";
+import { withLibraryKeys } from "../config/keys.ts";
 import { variableOf } from "./environment.ts";
 import { Failure, messageOf, wrong } from "./failure.ts";
 import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
@@ -26,6 +34,9 @@ type Raw = string | boolean | string[];
 /** Flags that are read before or apart from the layers. */
 const APART = new Set(["help", "version", "config", "log"]);
 
+/** Parts of the file that a command reads beside its section: the key of the option, and its own. */
+type FromFile = Readonly<Record<string, string>>;
+
 /**
  * Completes a command: adds the flags that every command has, and the examples of its help. `run`
  * gets the options, checked by `shape`, and the operands.
@@ -35,17 +46,37 @@ export function completed<T>(
   examples: string,
   shape: z.ZodType<T>,
   run: (options: T, ...operands: string[]) => Promise<void>,
+  fromFile: FromFile = {},
 ): Command {
   return addCommonFlags(command)
     .addHelpText("before", examples)
-    .action(async () => run(readOptions(command, shape), ...command.args));
+    .action(async () => {
+      const path = configPath(command, process.env);
+      if (path !== undefined) await prepareConfig(path);
+      return run(readOptions(command, shape, process.env, fromFile), ...command.args);
+    });
 }
+
+/** A flag that a file can set, with its name there. */
+export interface FileFlag {
+  readonly name: string;
+  readonly option: Option;
+}
+
+/** Returns the flags of a command that the section of a file may have. */
+export const fileFlags = (command: Command): FileFlag[] =>
+  command.options
+    .map((option) => ({ name: (option.long ?? "").replace(/^--/, ""), option }))
+    .filter(({ name, option }) => !APART.has(name) && !option.hidden);
 
 /** Adds the flags that every command has. */
 export function addCommonFlags(command: Command): Command {
   return command
     .option("--json", "print results as JSON on stdout, one object a line")
-    .option("--config <file>", 'read options from a file: {"COMMAND": {"FLAG": VALUE}}')
+    .option(
+      "--config <file>",
+      'read options from a file, TOML or JSON: {"COMMAND": {"FLAG": VALUE}}',
+    )
     .addOption(new Option("-v, --verbose", "log more").conflicts("quiet"))
     .option("-q, --quiet", "log only warnings and errors")
     .option("--log <text|json>", "form of the log on stderr (text)");
@@ -80,11 +111,14 @@ export function readOptions<T>(
   command: Command,
   shape: z.ZodType<T>,
   env: NodeJS.ProcessEnv = process.env,
+  fromFile: FromFile = {},
 ): T {
   const raw: Record<string, Raw> = {};
   const origin = new Map<string, string>();
   const flags = command.options;
-  const section = configSection(command, flags, env);
+  const path = configPath(command, env);
+  const file = path === undefined ? undefined : readConfig(path);
+  const section = file === undefined ? {} : configSection(command, flags, file);
   for (const option of flags) {
     const name = (option.long ?? "").replace(/^--/, "");
     const key = option.attributeName();
@@ -105,7 +139,8 @@ export function readOptions<T>(
     }
     if (value !== undefined) raw[key] = value as Raw;
   }
-  const parsed = shape.safeParse(raw);
+  const parts = file === undefined ? {} : partsOf(file, fromFile, shape);
+  const parsed = shape.safeParse({ ...raw, ...parts });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const key = String(issue.path[0] ?? "");
@@ -154,53 +189,71 @@ function fromLayer(option: Option, value: unknown, where: string): Raw {
   return String(value);
 }
 
-const ConfigFile = z.record(
+const Section = z.record(
   z.string(),
-  z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.array(z.string())])),
+  z.union([z.string(), z.number(), z.boolean(), z.array(z.union([z.string(), z.number()]))]),
 );
 
+function configPath(command: Command, env: NodeJS.ProcessEnv): string | undefined {
+  const path = command.getOptionValue("config") ?? env["RINGWIRE_CONFIG"];
+  return typeof path === "string" && path !== "" ? path : undefined;
+}
+
+/** Returns the parts of the file that a command reads beside its section. Throws Failure. */
+function partsOf(file: ConfigFile, fromFile: FromFile, shape: z.ZodType): Record<string, unknown> {
+  const parts: Record<string, unknown> = {};
+  for (const [key, name] of Object.entries(fromFile)) {
+    if (file.value[name] === undefined) continue;
+    const part = withLibraryKeys(file.value[name]);
+    const inner = (shape as z.ZodObject).shape[key] as z.ZodType;
+    const [first] = issuesOf(inner, part, (path) => keysIn(inner, path));
+    if (first !== undefined) {
+      const place = [name, ...first.path];
+      throw wrong(`the config file ${file.where(place)} ${placeOf(place)} ${first.message}`);
+    }
+    parts[key] = part;
+  }
+  return parts;
+}
+
+/** Returns the section of `command`. Throws Failure for what is no section, or has unknown keys. */
 function configSection(
   command: Command,
   flags: readonly Option[],
-  env: NodeJS.ProcessEnv,
+  { value, where }: ConfigFile,
 ): Readonly<Record<string, unknown>> {
-  const path = command.getOptionValue("config") ?? env["RINGWIRE_CONFIG"];
-  if (typeof path !== "string" || path === "") return {};
-  let value: unknown;
-  try {
-    // Editors of Windows write a byte order mark at the start.
-    value = JSON.parse(readFileSync(path, "utf8").replace(/^\uFEFF/, ""));
-  } catch (error) {
-    throw wrong(`the config file ${path} can't be used: ${messageOf(error)}`);
-  }
-  const file = ConfigFile.safeParse(value);
-  if (!file.success) {
-    const at = file.error.issues[0]!.path.join(".");
-    throw wrong(
-      `the config file ${path} is not of the form {"command": {"flag": value}}${at && `: look at ${at}`}`,
-    );
-  }
   const commands = command.parent?.commands.map((other) => other.name());
-  for (const name of Object.keys(file.data)) {
-    if (commands?.includes(name) === false) {
-      const meant = suggestion(similar(name, commands));
+  for (const [name, section] of Object.entries(value)) {
+    if (LAB_KEYS.includes(name) || (name === "capture" && Array.isArray(section))) continue;
+    const parsed = Section.safeParse(section);
+    if (!parsed.success) {
+      const at = placeOf([name, ...parsed.error.issues[0]!.path]);
       throw wrong(
-        `the config file ${path} has a section "${name}", and there is no such command${meant}`,
+        `the config file ${where([name])} is not of the form {"command": {"flag": value}}: look at ${at}`,
+      );
+    }
+    if (commands?.includes(name) === false) {
+      const meant = suggestion(similar(name, [...commands, ...LAB_KEYS]));
+      throw wrong(
+        `the config file ${where([name])} has a section "${name}", and there is no such command${meant}`,
       );
     }
   }
-  const section = file.data[command.name()] ?? {};
+  const section = value[command.name()] ?? {};
+  // A list of that name belongs to a lab.
+  if (Array.isArray(section)) return {};
   const names = flags.map((option) => option.long?.slice(2) ?? "");
   const known = names.filter((name) => !APART.has(name));
+  const ofLab = LAB_SECTION_KEYS[command.name()] ?? [];
   for (const name of Object.keys(section)) {
-    if (!known.includes(name)) {
+    if (!known.includes(name) && !ofLab.includes(name)) {
       const meant = suggestion(similar(name, known));
       throw wrong(
-        `the config file ${path} sets "${name}", which ${command.name()} does not know${meant}`,
+        `the config file ${where([command.name(), name])} sets "${name}", which ${command.name()} does not know${meant}`,
       );
     }
   }
-  return section;
+  return section as Readonly<Record<string, unknown>>;
 }
 
 const suggestion = (word: string): string => (word === "" ? "" : ` (Did you mean ${word}?)`);
@@ -234,7 +287,11 @@ export const whole = (min: number, max: number) =>
   checked((text) => {
     const n = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
     return n >= min && n <= max ? n : undefined;
-  }, `takes a whole number from ${min} to ${max}`);
+  }, `takes a whole number from ${min} to ${max}`).meta({
+    type: "integer",
+    minimum: min,
+    maximum: max,
+  });
 
 /** Powers of ten by the suffix of an amount. */
 const POWER_OF: Readonly<Record<string, number>> = { k: 3, m: 6, g: 9 };
@@ -247,7 +304,9 @@ export const amount = checked((text) => {
   const power = exponent ?? POWER_OF[letter?.toLowerCase() ?? ""] ?? 0;
   const n = Number(`${digits}e${power}`);
   return Number.isSafeInteger(n) ? n : undefined;
-}, `takes a whole number from 0 to ${Number.MAX_SAFE_INTEGER}, also as 1e6, 5k, 1M or 2G`);
+}, `takes a whole number from 0 to ${Number.MAX_SAFE_INTEGER}, also as 1e6, 5k, 1M or 2G`).meta({
+  type: ["integer", "string"],
+});
 
 const isWord = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text);
 
@@ -303,10 +362,10 @@ export function checked<T>(parse: (text: string) => T | undefined, takes: string
 
 /** One of a few words. */
 export function oneOf<const W extends string>(...words: readonly W[]) {
-  return checked(
-    (text) => words.find((word) => word === text),
-    `takes ${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
-  );
+  return checked((text) => words.find((word) => word === text), `takes ${either(words)}`).meta({
+    type: "string",
+    enum: [...words],
+  });
 }
 
 /** Values of the flags of addConnectFlag. */

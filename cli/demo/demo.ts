@@ -9,7 +9,6 @@
  * The children end when their stdin closes, so no child outlives this process.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import * as z from "zod";
 import type { ExchangeReport } from "../../frontend/apps/exchange.ts";
@@ -18,6 +17,7 @@ import { begin } from "../common/begin.ts";
 import { Failure } from "../common/failure.ts";
 import { CommonShape, completed, whole } from "../common/options.ts";
 import { bytesText, countText, msText, type Output, table } from "../common/output.ts";
+import { childEnvironment, selfCommand } from "../common/self.ts";
 import { README } from "../common/version.ts";
 import { askStatus } from "../status/ask.ts";
 import { dropsOf, sumOf } from "../status/text.ts";
@@ -129,11 +129,18 @@ async function exchange(
   await Promise.all(sides.map((side) => side.event("quiet", during)));
   // Both sides are quiet and no frame is on its way, so the counters can be compared. The device is
   // asked while both NICs are connected, because the counters of a port go with the port.
-  const { segment } = await askStatus({ connect: url }, STEP_MS);
+  const { segments } = await askStatus({ connect: url }, STEP_MS);
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
   const left = await capture?.end();
-  summarise(reports, segment.ports, device, sides, left, output);
+  summarise(
+    reports,
+    segments.flatMap(({ ports }) => ports),
+    device,
+    sides,
+    left,
+    output,
+  );
 }
 
 function summarise(
@@ -221,13 +228,8 @@ class Helper {
 
   constructor(args: readonly string[]) {
     this.#name = args[0] === "exchange" ? (args[2] ?? "") : (args[0] ?? "");
-    const program = fileURLToPath(
-      new URL(
-        import.meta.url.endsWith(".ts") ? "../ringwire.ts" : "../ringwire.js",
-        import.meta.url,
-      ),
-    );
-    const child = spawn(process.execPath, [...process.execArgv, program, ...args], {
+    const [program, ...first] = selfCommand();
+    const child = spawn(program, [...first, ...args], {
       stdio: ["pipe", "pipe", "inherit"],
       env: childEnvironment(),
     });
@@ -293,10 +295,4 @@ class Helper {
     this.#events.set(name, event);
     return event;
   }
-}
-
-/** Returns the environment without RINGWIRE_ variables, so that the demo is the same everywhere. */
-function childEnvironment(): NodeJS.ProcessEnv {
-  const mine = Object.entries(process.env).filter(([name]) => !name.startsWith("RINGWIRE_"));
-  return Object.fromEntries(mine);
 }

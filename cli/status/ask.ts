@@ -12,12 +12,18 @@ const PAGE_LIMIT = 1024;
 export const askStatus = (device: Reach, waitMs?: number): Promise<DeviceStatus> =>
   ask(device, "/status", readStatus, waitMs);
 
-/** Reads pages of /addresses until the last, at most `mostPages`. Rejects with Failure. */
-export async function askAddresses(device: Reach, mostPages: number): Promise<AddressEntry[]> {
+/**
+ * Reads pages of /addresses of a segment until the last, at most `mostPages`. Rejects with Failure.
+ */
+export async function askAddresses(
+  device: Reach,
+  segment: string,
+  mostPages: number,
+): Promise<AddressEntry[]> {
   const all: AddressEntry[] = [];
   let after = "";
   for (let page = 0; page < mostPages; page++) {
-    const path = `/addresses?limit=${PAGE_LIMIT}${after}`;
+    const path = `/addresses?segment=${segment}&limit=${PAGE_LIMIT}${after}`;
     const { addresses, next } = await ask(device, path, readAddresses);
     all.push(...addresses);
     if (next === undefined) break;
@@ -38,7 +44,7 @@ async function ask<T>(
   } catch (error) {
     if (!(error instanceof StatusError)) throw error;
     const { host, pathname } = pageUrl(device, path);
-    if (!("segment" in value || "addresses" in value)) {
+    if (!("segments" in value || "addresses" in value)) {
       throw notOurs(host, "its page is about something else");
     }
     throw new Failure(`the page ${pathname} of ${host} can't be read: ${error.message}`);

@@ -1,6 +1,7 @@
 /** `ringwire status`: prints the status of a device once, or each second. */
 import { Command } from "commander";
 import * as z from "zod";
+import type { AddressEntry } from "../../shared/status/device-status.ts";
 import { ABSENT } from "../../shared/transport/unreachable.ts";
 import { whenThere } from "../common/device-page.ts";
 import { Failure } from "../common/failure.ts";
@@ -47,7 +48,7 @@ export function statusCommand(): Command {
 const EXAMPLES = `Examples:
   ringwire status                                 the device on this machine
   ringwire status --connect HOST:7700 --watch     another one, each second
-  ringwire status --json | jq .segment.ports      for programs
+  ringwire status --json | jq .segments        for programs
 `;
 
 async function once({ wait, ...options }: Options, output: Output): Promise<void> {
@@ -93,8 +94,12 @@ function show(status: StatusPage, output: Output, clear: boolean): void {
   output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
-/** Returns the device's status, with the address table as `addresses`. Rejects with Failure. */
+/** Returns the device's status, with the address tables as `addresses`. Rejects with Failure. */
 async function ask(device: Reach, mostPages = MAX_PAGES): Promise<StatusPage> {
   const status = await askStatus(device);
-  return { ...status, addresses: await askAddresses(device, mostPages) };
+  const addresses: Record<string, AddressEntry[]> = {};
+  for (const { name } of status.segments) {
+    addresses[name] = await askAddresses(device, name, mostPages);
+  }
+  return { ...status, addresses };
 }

@@ -15,20 +15,20 @@ import type {
 import { bold, bytesText, type Columns, countText, msText, tableOf } from "../common/output.ts";
 import { domainTable, ringTable, vifState } from "./xen.ts";
 
-/** A device's status with the entries read of its address table. */
+/** A device's status with the entries read of its address tables, by segment. */
 export interface StatusPage extends DeviceStatus {
-  readonly addresses: readonly AddressEntry[];
+  readonly addresses: Readonly<Record<string, readonly AddressEntry[]>>;
 }
 
 /** Returns the whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: StatusPage): string[] {
   const nics = status.nics.toSorted(byName);
-  const { agent, pid, seconds, segment, addresses, left, dataPath, nicMemory } = status;
+  const { agent, pid, seconds, segments, addresses, left, dataPath, nicMemory } = status;
   const held = nicMemory.windowBytes + nicMemory.pushBytes + nicMemory.messageBytes;
   const lines = [
     printable(
       `${agent}, process ${pid}, up ${durationText(seconds)}, ` +
-        `segment ${segment.name}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"} ` +
+        `${segments.length === 1 ? "segment" : "segments"} ${segments.map(({ name }) => name).join(", ")}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"} ` +
         `with ${bytesText(held)} of ${bytesText(nicMemory.limitBytes)}, ${waitText(dataPath)}`,
     ),
   ];
@@ -40,8 +40,12 @@ export function statusLines(status: StatusPage): string[] {
   section("Xen domains", domainTable(nics));
   section("Xen rings", ringTable(nics));
   lines.push("", ...segmentTable(status));
-  section("Services", segment.services === undefined ? [] : servicesTable(segment.services));
-  section("MAC table", macTable(addresses, segment.addresses));
+  for (const segment of segments) {
+    const of = segments.length === 1 ? "" : ` of ${printable(segment.name)}`;
+    const { services } = segment;
+    section(`Services${of}`, services === undefined ? [] : servicesTable(services));
+    section(`MAC table${of}`, macTable(addresses[segment.name] ?? [], segment.addresses));
+  }
   section("Faults", tableOf(nics.flatMap(faultsOf), FAULTS));
   section("Connections that ended", tableOf(left.nics, LEFT_NICS));
   return lines;
@@ -100,12 +104,19 @@ function queuesOf({ name, nic }: NicStatus) {
 type AnyPort = PortStatus | LeftPortStatus;
 
 /** Formats ports and their drops by reason. A device also prints this at its end. */
-export function segmentTable({ segment }: DeviceStatus): string[] {
+export function segmentTable({ segments }: DeviceStatus): string[] {
   const tableOfPorts = (title: string, ports: readonly AnyPort[]) =>
     ports.length === 0 ? [] : [bold(title), ...tableOf(ports.toSorted(byName), PORTS)];
-  const now = tableOfPorts("Ports", segment.ports);
-  const gone = tableOfPorts("Ports that left", segment.left);
-  return [...(now.length === 0 ? ["no ports"] : now), ...(gone.length === 0 ? [] : ["", ...gone])];
+  return segments.flatMap(({ name, ports, left }, i) => {
+    const of = segments.length === 1 ? "" : ` of ${printable(name)}`;
+    const now = tableOfPorts(`Ports${of}`, ports);
+    const gone = tableOfPorts(`Ports that left${of}`, left);
+    return [
+      ...(i === 0 ? [] : [""]),
+      ...(now.length === 0 ? [`no ports${of}`] : now),
+      ...(gone.length === 0 ? [] : ["", ...gone]),
+    ];
+  });
 }
 
 /** Formats the services of a segment, and their leases. */
@@ -169,7 +180,7 @@ function countsText(counts: Counts): string {
 }
 
 const ADDRESSES: Columns<AddressEntry> = [
-  ["MAC", (entry) => entry.mac],
+  ["MAC", (entry) => (entry.vlan === undefined ? entry.mac : `${entry.mac} VLAN ${entry.vlan}`)],
   ["port", (entry) => entry.port],
   ["age", (entry) => (entry.static ? "static" : durationText(entry.ageSeconds))],
   ["moves", (entry) => entry.moves],

@@ -39,14 +39,19 @@ const shortName = (written: string): string => httpUrl(written, "").replace(/^ht
 
 /** Returns the ports of a status page. Throws for any other page. */
 function portsOf(page: object): PortFacts[] {
-  const { segment, nics } = page as { segment?: { ports?: unknown }; nics?: unknown };
-  const ports = segment?.ports;
-  if (!Array.isArray(ports) || !Array.isArray(nics)) throw new Error("no page of a device");
-  const names = new Set((nics as { name?: unknown }[]).map((nic) => nic?.name));
-  return (ports as { name?: unknown; kind?: unknown }[]).flatMap((port) => {
-    const { name, kind } = port ?? {};
-    // A name of another form could not be parsed out of an interface's name.
-    if (typeof name !== "string" || !/^[^@\s+{}]+$/.test(name)) return [];
-    return [{ name, kind: String(kind), isNic: names.has(name) }];
+  const { segments, nics } = page as { segments?: unknown; nics?: unknown };
+  if (!Array.isArray(segments) || !Array.isArray(nics)) throw new Error("no page of a device");
+  type Named = { readonly name?: unknown; readonly segment?: unknown } | null;
+  const names = new Set((nics as Named[]).map((nic) => `${nic?.segment}/${nic?.name}`));
+  return (segments as (Named & { ports?: unknown })[]).flatMap((segment) => {
+    const ports = segment?.ports;
+    if (!Array.isArray(ports)) throw new Error("no page of a device");
+    return (ports as { name?: unknown; kind?: unknown }[]).flatMap((port) => {
+      const { name, kind } = port ?? {};
+      const whole = segments.length > 1 ? `${segment?.name}/${name}` : name;
+      // A name of another form could not be parsed out of an interface's name.
+      if (typeof whole !== "string" || !/^[^@\s+{}]+$/.test(whole)) return [];
+      return [{ name: whole, kind: String(kind), isNic: names.has(`${segment?.name}/${name}`) }];
+    });
   });
 }

@@ -47,6 +47,15 @@ export class Identity {
     return this.client === undefined || mayHave(this.client, name);
   }
 
+  /** The only segments that this client may join and see. Undefined: all. */
+  get segments(): readonly string[] | undefined {
+    return this.client?.segments;
+  }
+
+  sees(segment: string): boolean {
+    return this.segments?.includes(segment) ?? true;
+  }
+
   /** Calls `end` when the permission ends. Returns a function that forgets it. */
   use(end: (why: string) => void): () => void {
     this.#uses.add(end);
@@ -78,8 +87,8 @@ export interface Caller {
 export interface GateOptions {
   /** The clients. Undefined: there is no list. */
   readonly clients?: readonly Client[] | undefined;
-  /** Name of the device's segment. */
-  readonly segment: string;
+  /** Names of the device's segments. */
+  readonly segments: readonly string[];
   /** True when clients may show certificates. */
   readonly certificates?: boolean | undefined;
   /** Returns the time of day in ms since the epoch. Default: Date.now. */
@@ -89,7 +98,7 @@ export interface GateOptions {
 export class Gate {
   readonly #now: () => number;
   readonly #certificates: boolean;
-  readonly #segment: string;
+  readonly #segments: readonly string[];
   readonly #anyone = new Identity(undefined);
   #clients: ReadonlyMap<string, Client> | undefined;
   /** The identities that hold something open, or may do so, by id. */
@@ -98,9 +107,9 @@ export class Gate {
   /** Refused tries by address, oldest first. */
   readonly #tries = new Map<string, { count: number; since: number }>();
 
-  constructor({ clients, segment, certificates = false, now = Date.now }: GateOptions) {
+  constructor({ clients, segments, certificates = false, now = Date.now }: GateOptions) {
     this.#now = now;
-    this.#segment = segment;
+    this.#segments = segments;
     this.#certificates = certificates;
     this.#clients = clients === undefined ? undefined : byId(clients);
   }
@@ -144,8 +153,8 @@ export class Gate {
     if (!may && !client.roles.some((role) => role === need || role === "admin")) {
       return denial(FORBIDDEN, `${client.id} may not do this: it needs the role ${need}`);
     }
-    if (client.segments?.includes(this.#segment) === false) {
-      return denial(FORBIDDEN, `${client.id} has no rights on the segment ${this.#segment}`);
+    if (!this.#segments.some((segment) => client.segments?.includes(segment) ?? true)) {
+      return denial(FORBIDDEN, `${client.id} has no rights on any segment of this device`);
     }
     return undefined;
   }

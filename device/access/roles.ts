@@ -9,7 +9,7 @@ export const ROLES = [
   "capture",
   /** Read the metrics. */
   "metrics",
-  /** Read the status and the address table. */
+  /** Read the status, the events and the address table. */
   "inspect",
   /** Change what runs: faults, impairment, migration. */
   "control",
@@ -30,6 +30,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   "/nic": "nic",
   "/addresses": "inspect",
   "/capture": "capture",
+  "/events": "inspect",
   "/livez": ANYBODY,
   "/metrics": "metrics",
   "/migrate": "control",

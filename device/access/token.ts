@@ -9,6 +9,7 @@
  */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import * as z from "zod";
+import { fits, namePattern } from "../name-pattern.ts";
 import { ROLES } from "./roles.ts";
 
 const SECRET_BYTES = 32;
@@ -19,8 +20,6 @@ const MAX_CHARS = 256;
 const id = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/, "takes 1 to 63 letters, digits and . -");
-/** A NIC's name with * for any letters. */
-const pattern = z.string().regex(/^[A-Za-z0-9._*-]{1,63}$/, "takes a NIC's name, with * for any");
 
 export const clientShape = z
   .strictObject({
@@ -34,7 +33,7 @@ export const clientShape = z
     certificate: z.string().min(1).max(64).optional(),
     roles: z.array(z.enum(ROLES)).min(1),
     /** Names that its NICs may have. Default: all. */
-    names: z.array(pattern).min(1).optional(),
+    names: z.array(namePattern).min(1).optional(),
     /** Segments that it may join and see. Default: all. */
     segments: z.array(z.string().min(1)).min(1).optional(),
     /** The moment from which it is refused, as in 2027-01-31 or 2027-01-31T12:00:00Z. */
@@ -96,31 +95,6 @@ export function matches(token: string, hash: string): boolean {
 /** True if a NIC of this client may have the name. */
 export function mayHave({ names }: Pick<Client, "names">, name: string): boolean {
   return names === undefined || names.some((text) => fits(text, name));
-}
-
-/** Matches a pattern with * for any letters. The work is bounded by the product of the lengths. */
-function fits(text: string, name: string): boolean {
-  let at = 0;
-  let star = -1;
-  let tried = 0;
-  let i = 0;
-  while (i < name.length) {
-    if (text[at] === "*") {
-      star = at++;
-      tried = i;
-    } else if (text[at] === name[i]) {
-      at++;
-      i++;
-    } else if (star >= 0) {
-      // The last star stands for one letter more.
-      at = star + 1;
-      i = ++tried;
-    } else {
-      return false;
-    }
-  }
-  while (text[at] === "*") at++;
-  return at === text.length;
 }
 
 /** Milliseconds since the epoch at which the client is refused; Infinity without an end. */

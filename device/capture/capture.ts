@@ -11,6 +11,8 @@ import type { Port } from "../switch/port.ts";
 /** The parts of a connection that a capture of its link needs. */
 export interface RingSource {
   readonly name: string;
+  /** Name of the NIC's segment. */
+  readonly segment: string;
   readonly mac: Uint8Array | undefined;
   readonly personality: string;
   /** Sequence number of the connection. */
@@ -24,10 +26,13 @@ export interface RingSource {
 /** A capture that a program asks the device for: sources, filter and limits. */
 export interface CaptureRequest {
   /**
-   * Names of ports. "any" stands for every port, including later ones. "switch" stands for the
-   * switch itself. If "switch" is the only source, its rings are those of all NICs.
+   * Names of ports, alone or as SEGMENT/NAME. "any" stands for every port, including later ones.
+   * "switch" stands for the switch itself. If only switches are sources, their rings are those of
+   * all NICs.
    */
   readonly sources: readonly string[];
+  /** Names of the segments to capture. Default: all. */
+  readonly segments?: readonly string[] | undefined;
   readonly frames: boolean;
   readonly ring: boolean;
   readonly filter?: FrameFilter;
@@ -51,23 +56,44 @@ interface RingTap {
 export class Capture {
   readonly recorder: Recorder;
   readonly output: CaptureOutput;
-  readonly wantsSwitch: boolean;
-  switchInterface = NO_INTERFACE;
+  /** Interface numbers of the switches, by the name of their segment. */
+  readonly #switches = new Map<string, number>();
   readonly #request: CaptureRequest;
   readonly #sources: ReadonlySet<string>;
   readonly #log: Logger;
+  readonly #hasSeveral: boolean;
   /** Interface numbers by name, layer, description and MAC address. */
   readonly #numbers = new Map<string, number>();
   readonly #rings: RingTap[] = [];
   #full = false;
 
-  constructor(output: CaptureOutput, request: CaptureRequest, agent: string, log: Logger) {
+  /** `hasSeveral` is true if the device has several segments. */
+  constructor(
+    output: CaptureOutput,
+    request: CaptureRequest,
+    hasSeveral: boolean,
+    agent: string,
+    log: Logger,
+  ) {
     this.output = output;
+    this.#hasSeveral = hasSeveral;
     this.#request = request;
     this.#sources = new Set(request.sources);
     this.#log = log;
-    this.wantsSwitch = request.frames && this.#sources.has("switch");
     this.recorder = new Recorder(output, { ...request, application: agent, log });
+  }
+
+  /** True if the capture covers a segment. */
+  covers(segment: string): boolean {
+    return this.#request.segments?.includes(segment) ?? true;
+  }
+
+  wantsSwitch(segment: string): boolean {
+    return this.#request.frames && this.covers(segment) && this.#has(segment, "switch");
+  }
+
+  switchInterface(segment: string): number {
+    return this.#switches.get(segment) ?? NO_INTERFACE;
   }
 
   /** True while the capture runs and records frames. */
@@ -75,33 +101,48 @@ export class Capture {
     return this.#request.frames && !this.recorder.ended;
   }
 
-  wantsFrames(port: string): boolean {
-    return this.#request.frames && this.#wants(port);
+  wantsFrames(segment: string, port: string): boolean {
+    return this.#request.frames && this.covers(segment) && this.#wants(segment, port);
   }
 
-  wantsRing(port: string): boolean {
-    if (!this.#request.ring) return false;
-    return this.#wants(port) || (this.#sources.size === 1 && this.#sources.has("switch"));
+  wantsRing({ segment, name }: RingSource): boolean {
+    if (!this.#request.ring || !this.covers(segment)) return false;
+    return this.#wants(segment, name) || (this.#onlySwitches && this.#has(segment, "switch"));
   }
 
-  #wants(port: string): boolean {
-    return this.#sources.has("any") || this.#sources.has(port);
+  #wants(segment: string, port: string): boolean {
+    return this.#has(segment, "any") || this.#has(segment, port);
+  }
+
+  #has(segment: string, source: string): boolean {
+    return this.#sources.has(source) || this.#sources.has(`${segment}/${source}`);
+  }
+
+  get #onlySwitches(): boolean {
+    return this.#request.sources.every((source) => /^(?:.*\/)?switch$/.test(source));
   }
 
   addSwitch(segment: string): void {
     const description = `every frame once, as it enters segment ${segment}`;
-    this.switchInterface = this.#interface({ name: "switch", description, layer: "frame" });
+    const name = this.#nameOf(segment, "switch");
+    this.#switches.set(segment, this.#interface({ name, description, layer: "frame" }));
+  }
+
+  /** Returns the name of an interface. Only a device of several segments needs theirs. */
+  #nameOf(segment: string, name: string): string {
+    return this.#hasSeveral ? `${segment}/${name}` : name;
   }
 
   /** Returns the interface number for a port's frames. "Out" means from the port to the segment. */
-  portInterface({ name, kind }: Port, mac: Uint8Array | undefined): number {
+  portInterface(segment: string, { name, kind }: Port, mac: Uint8Array | undefined): number {
     const description = mac === undefined ? `${kind} uplink` : `${kind} NIC`;
-    return this.#interface({ name, description, mac, layer: "frame" });
+    return this.#interface({ name: this.#nameOf(segment, name), description, mac, layer: "frame" });
   }
 
   /** Records the batches of a link from now on. With `hasPast`, the link's state comes first. */
   tapRing(link: RingSource, hasPast: boolean): void {
-    const { name, mac, personality, epoch } = link;
+    const { mac, personality, epoch, segment } = link;
+    const name = this.#nameOf(segment, link.name);
     const description = `ring traffic of ${name}: ${personality}`;
     const number = this.#interface({ name: `${name}:ring`, description, mac, layer: "ring" });
     const { recorder } = this;

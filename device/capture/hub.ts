@@ -24,8 +24,8 @@ import type { PortTap } from "../switch/tap.ts";
 import { Capture, type CaptureRequest, type RingSource } from "./capture.ts";
 
 export interface CaptureHubOptions {
-  readonly segment: Switch;
-  readonly segmentName: string;
+  /** The switches of all segments. */
+  readonly segments: readonly Switch[];
   /** Program and version, for the header of the capture file. */
   readonly agent: string;
   readonly log: Logger;
@@ -56,6 +56,7 @@ export class CaptureRefusal extends Error {
 export class CaptureHub {
   readonly #options: CaptureHubOptions;
   readonly #captures = new Set<Capture>();
+  /** Links by segment and name. */
   readonly #links = new Map<string, RingSource>();
   readonly #now: () => number;
   /** Compiles the filters of the clients of this device. */
@@ -66,6 +67,11 @@ export class CaptureHub {
   constructor(options: CaptureHubOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+  }
+
+  /** Names of all segments. */
+  get segments(): readonly string[] {
+    return this.#options.segments.map(({ name }) => name);
   }
 
   /** Counts for the status page: captures that run, that ever began, and that were cut off. */
@@ -87,11 +93,11 @@ export class CaptureHub {
    */
   start(output: CaptureOutput, request: CaptureRequest): Recorder {
     this.check(request);
-    const { agent, log } = this.#options;
-    const capture = new Capture(output, request, agent, log);
+    const { segments, agent, log } = this.#options;
+    const capture = new Capture(output, request, segments.length > 1, agent, log);
     this.#captures.add(capture);
     this.#begun++;
-    if (capture.wantsSwitch) capture.addSwitch(this.#options.segmentName);
+    for (const { name } of segments) if (capture.wantsSwitch(name)) capture.addSwitch(name);
     this.#watchPorts();
     void this.#tapLinks(capture);
     void capture.recorder.done.then(({ reason, packets, bytes }) => {
@@ -105,24 +111,34 @@ export class CaptureHub {
   /** Records the links that are there, each from its present state on. */
   async #tapLinks(capture: Capture): Promise<void> {
     for (const link of [...this.#links.values()]) {
-      if (!capture.wantsRing(link.name)) continue;
+      if (!capture.wantsRing(link)) continue;
       // Without a wait, the first links are recorded before `start` returns.
       const later = slice();
       if (later !== undefined) await later;
       if (!this.#captures.has(capture)) return;
-      if (this.#links.get(link.name) === link) capture.tapRing(link, true);
+      if (this.#links.get(keyOf(link)) === link) capture.tapRing(link, true);
     }
   }
 
   /** Throws CaptureRefusal as `start` does. Call it before the answer of the request begins. */
-  check({ sources }: Pick<CaptureRequest, "sources">): void {
+  check({ sources, segments: covered }: Pick<CaptureRequest, "sources" | "segments">): void {
     if (this.#captures.size >= MAX_CAPTURES) this.#makePlace();
     if (this.#captures.size >= MAX_CAPTURES) {
       throw new CaptureRefusal(503, `${MAX_CAPTURES} captures run already`);
     }
-    const names = this.#options.segment.portNames();
+    const all = this.#options.segments;
+    const segments = all.filter(({ name }) => covered?.includes(name) ?? true);
+    const ports = segments.map((segment) => [segment.name, segment.portNames()] as const);
+    const known = new Set(
+      ports.flatMap(([segment, names]) =>
+        ["any", "switch", ...names].flatMap((name) => [name, keyOf({ segment, name })]),
+      ),
+    );
     for (const source of sources) {
-      if (source === "any" || source === "switch" || names.includes(source)) continue;
+      if (known.has(source)) continue;
+      const names = ports.flatMap(([segment, own]) =>
+        own.map((name) => (all.length > 1 ? keyOf({ segment, name }) : name)),
+      );
       const those = names.length === 0 ? "there is none yet" : `there is ${names.join(", ")}`;
       throw new CaptureRefusal(404, `this device has no NIC or uplink "${source}"; ${those}`);
     }
@@ -130,14 +146,14 @@ export class CaptureHub {
 
   /** Adds a link. Called when its frontend has sent its name, before its NIC is made. */
   linkJoined(link: RingSource): void {
-    this.#links.set(link.name, link);
+    this.#links.set(keyOf(link), link);
     for (const capture of this.#captures) {
-      if (capture.wantsRing(link.name)) capture.tapRing(link, false);
+      if (capture.wantsRing(link)) capture.tapRing(link, false);
     }
   }
 
   linkLeft(link: RingSource): void {
-    if (this.#links.get(link.name) === link) this.#links.delete(link.name);
+    if (this.#links.get(keyOf(link)) === link) this.#links.delete(keyOf(link));
     for (const capture of this.#captures) capture.ringGone(link);
   }
 
@@ -177,28 +193,38 @@ export class CaptureHub {
 
   /** Sets the taps of the ports again. Called when a capture was added or removed. */
   #watchPorts(): void {
-    const wanted = [...this.#captures].some((capture) => capture.seesFrames);
-    this.#options.segment.setTap(wanted ? (port) => this.#watchPort(port) : undefined);
+    const watching = [...this.#captures].filter((capture) => capture.seesFrames);
+    for (const segment of this.#options.segments) {
+      const wanted = watching.some((capture) => capture.covers(segment.name));
+      segment.setTap(wanted ? (port) => this.#watchPort(segment.name, port) : undefined);
+    }
   }
 
-  #watchPort(port: Port): PortTap | undefined {
+  #watchPort(segment: string, port: Port): PortTap | undefined {
     const captures = [...this.#captures].filter((capture) => !capture.recorder.ended);
-    const own = captures.filter((capture) => capture.wantsFrames(port.name));
-    const atSwitch = captures.filter((capture) => capture.wantsSwitch);
+    const own = captures.filter((capture) => capture.wantsFrames(segment, port.name));
+    const atSwitch = captures.filter((capture) => capture.wantsSwitch(segment));
     if (own.length === 0 && atSwitch.length === 0) return undefined;
-    const mac = this.#links.get(port.name)?.mac;
+    const mac = this.#links.get(keyOf({ segment, name: port.name }))?.mac;
     const places = own
       .map((capture) => ({
         recorder: capture.recorder,
-        number: capture.portInterface(port, mac),
+        number: capture.portInterface(segment, port, mac),
       }))
       .filter(({ number }) => number >= 0);
     return new PortWatch(
       places,
-      atSwitch.map(({ recorder, switchInterface }) => ({ recorder, number: switchInterface })),
+      atSwitch.map((capture) => ({
+        recorder: capture.recorder,
+        number: capture.switchInterface(segment),
+      })),
     );
   }
 }
+
+/** No name has a slash. */
+const keyOf = ({ segment, name }: { readonly segment: string; readonly name: string }): string =>
+  `${segment}/${name}`;
 
 /** Packet options of a dropped frame, by reason. */
 const NOTES = Object.fromEntries(

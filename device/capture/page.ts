@@ -2,6 +2,7 @@
  * GET /capture: the answer is a capture as pcapng. It goes on until one end stops it.
  *
  *   source=switch|any|NAME   what to capture; may be repeated; default switch (each frame once)
+ *   segment=NAME             only this segment; may be repeated; default all that the client may see
  *   frames=0|1  ring=0|1     Ethernet frames (default 1), ring transactions (default 0)
  *   filter=EXPR              only frames that match this expression in libpcap's language
  *   snap=N                   most bytes recorded of a frame; 0, the default, for all
@@ -21,8 +22,10 @@ import { type CaptureHub, CaptureRefusal } from "./hub.ts";
 const TYPE = "application/x-pcapng";
 const KEEP_ALIVE_MS = 30_000;
 const MAX_SOURCES = 64;
+/** Most characters of a wrong name that an error message repeats. */
+const MAX_NAME_CHARS = 64;
 const MAX_COUNT = 2 ** 40;
-const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
+const KNOWN = new Set(["source", "segment", "frames", "ring", "filter", "snap", "count"]);
 
 /** Answers the request. Resolves when the capture has ended. Rejects only by a bug. */
 export async function capturePage(
@@ -37,7 +40,9 @@ export async function capturePage(
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
     const owner = request.socket.remoteAddress ?? "";
-    const asked = await parse(new URLSearchParams(query), owner, hub.filters);
+    const words = new URLSearchParams(query);
+    const segments = segmentsOf(words, hub.segments, identity);
+    const asked = { segments, ...(await parse(words, owner, hub.filters)) };
     if (response.destroyed) return;
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
@@ -54,6 +59,22 @@ export async function capturePage(
   }
 }
 
+/** Returns the segments to capture. A segment that the client may not see does not exist for it. */
+function segmentsOf(
+  query: URLSearchParams,
+  all: readonly string[],
+  identity: Pick<Asked["identity"], "sees">,
+): readonly string[] {
+  const seen = all.filter((name) => identity.sees(name));
+  const asked = query.getAll("segment");
+  const unknown = asked.find((name) => !seen.includes(name));
+  if (unknown !== undefined) {
+    const quoted = JSON.stringify(unknown.slice(0, MAX_NAME_CHARS));
+    throw new CaptureRefusal(404, `there is no segment ${quoted}; there is ${seen.join(", ")}`);
+  }
+  return asked.length === 0 ? seen : seen.filter((name) => asked.includes(name));
+}
+
 /** Reads the arguments. `owner` is the client's address. Throws CaptureRefusal. */
 async function parse(
   query: URLSearchParams,
@@ -62,7 +83,8 @@ async function parse(
 ): Promise<CaptureRequest> {
   for (const name of query.keys()) {
     if (!KNOWN.has(name)) throw wrong(`"${name}" is unknown; there is ${[...KNOWN].join(", ")}`);
-    if (name !== "source" && query.getAll(name).length > 1) throw wrong(`"${name}" is given twice`);
+    if (name !== "source" && name !== "segment" && query.getAll(name).length > 1)
+      throw wrong(`"${name}" is given twice`);
   }
   const sources = query.getAll("source");
   if (sources.length > MAX_SOURCES) throw wrong(`more than ${MAX_SOURCES} sources`);

@@ -5,12 +5,13 @@
  *   /capture    frames and rings as pcapng      /metrics  Prometheus
  *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
- *   /ticket     lets a browser ask once
+ *   /ticket     lets a browser ask once         /events   what happens, as a stream
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { capturePage } from "../capture/page.ts";
+import { eventsPage } from "../events/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";
 import type { DeviceServer } from "../server.ts";
@@ -19,7 +20,7 @@ import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
 import { jsonInSlices } from "./json-slices.ts";
-import { SharedValue } from "./shared-value.ts";
+import { ScopedValue, SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
 const ALLOW = { allow: "GET, HEAD" };
@@ -39,32 +40,51 @@ export class Pages {
 
   constructor(device: DeviceServer) {
     this.#log = device.log;
-    const status = new SharedValue(async () =>
-      Buffer.from(`${await jsonInSlices(await device.snapshotInSlices())}\n`),
+    const status = new ScopedValue(async (scope) =>
+      Buffer.from(`${await jsonInSlices(await device.snapshotInSlices(scope))}\n`),
     );
-    const metrics = new SharedValue(async () => {
-      const { type, text } = await metricsText(await device.snapshotInSlices(), device.roundTrips);
+    const metrics = new ScopedValue(async (scope) => {
+      const snapshot = await device.snapshotInSlices(scope);
+      const { type, text } = await metricsText(snapshot, device.roundTrips);
       return { type, body: Buffer.from(text) };
     });
-    const addresses = new SharedValue(() => device.segment.addresses());
+    const tables = new Map(
+      device.segments.all.map((segment) => [
+        segment.name,
+        new SharedValue(() => segment.switch.addresses()),
+      ]),
+    );
     this.#pages = {
-      "/status": async (response) => reply(response, 200, JSON_TYPE, await status.get()),
-      "/addresses": async (response, { query }) => {
-        const page = addressPage(await addresses.get(), query);
+      "/status": async (response, { identity }) =>
+        reply(response, 200, JSON_TYPE, await status.of(identity).get()),
+      "/addresses": async (response, { query, identity }) => {
+        const asked = new URLSearchParams(query);
+        const names = device.segments.seenBy(identity).map(({ name }) => name);
+        const name = asked.get("segment") ?? names[0] ?? "";
+        if (!names.includes(name)) {
+          return refuse(
+            response,
+            404,
+            `there is no segment ${JSON.stringify(name.slice(0, MAX_PATH_CHARS))}; there is ${names.join(", ")}`,
+          );
+        }
+        const page = addressPage(await tables.get(name)!.get(), asked);
         if (typeof page === "string") refuse(response, 400, page);
         else reply(response, 200, JSON_TYPE, `${JSON.stringify(page)}\n`);
       },
-      "/metrics": async (response) => {
-        const { type, body } = await metrics.get();
+      "/metrics": async (response, { identity }) => {
+        const { type, body } = await metrics.of(identity).get();
         reply(response, 200, type, body);
       },
       "/livez": async (response) => reply(response, 200, JSON_TYPE, '{"ok":true}\n'),
       "/readyz": async (response) => {
-        const ok = !device.draining;
-        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
+        const reasons = device.unready();
+        const ok = reasons.length === 0;
+        reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok, reasons })}\n`);
       },
       "/capture": (response, asked, request) =>
         capturePage(device.captures, asked, request, response),
+      "/events": (response, asked, request) => eventsPage(device.feed, asked, request, response),
       "/migrate": (response, asked, request) => migratePage(device, asked, request, response),
       "/ticket": (response, asked, request) => ticketPage(device, asked, request, response),
     };

@@ -57,3 +57,33 @@ export class SharedValue<T> {
     }
   }
 }
+
+/** Most scopes with a value of their own. A further one takes the place of the oldest. */
+const MOST_SCOPES = 64;
+
+/** A client that sees some segments only, or all. */
+export interface Scope {
+  readonly segments: readonly string[] | undefined;
+  sees(segment: string): boolean;
+}
+
+/** A SharedValue for all clients that see the same segments. */
+export class ScopedValue<T> {
+  readonly #make: (scope: Scope) => Promise<T>;
+  readonly #values = new Map<string, SharedValue<T>>();
+
+  constructor(make: (scope: Scope) => Promise<T>) {
+    this.#make = make;
+  }
+
+  of(scope: Scope): SharedValue<T> {
+    // No name of a segment has a space.
+    const key = scope.segments?.toSorted().join(" ") ?? "*";
+    const known = this.#values.get(key);
+    if (known !== undefined) return known;
+    const value = new SharedValue(() => this.#make(scope));
+    this.#values.set(key, value);
+    if (this.#values.size > MOST_SCOPES) this.#values.delete(this.#values.keys().next().value!);
+    return value;
+  }
+}

@@ -85,6 +85,7 @@ export interface ServiceHostOptions {
 export class ServiceHost implements Port {
   readonly name = SERVICES_PORT;
   readonly kind = SERVICES_PORT;
+  readonly isOwn = true;
   readonly offloads = { csum: false, tso4: false, tso6: false };
   readonly maxFrameBytes = MTU + L2_BYTES;
   readonly #plan: ServicePlan;

@@ -226,15 +226,6 @@ function poolOf({ dhcp }: ServiceOptions, network: Network4): { from: number; to
   return { from: start, to: Math.min(end, most) };
 }
 
-/** Returns the services of a segment, checked. Throws a TypeError that names the key. */
-export function parseServices(value: unknown, segment: string): ServiceOptions | undefined {
-  if (value === undefined) return undefined;
-  const { data, error } = serviceOptions.safeParse(value);
-  if (data !== undefined) return data;
-  const { path = [], message = "" } = error.issues[0] ?? {};
-  throw new TypeError(`segment ${segment}: ${["services", ...path].join(".")} ${message}`);
-}
-
 /** What the DHCP server of a segment does. */
 export interface DhcpPlan {
   readonly from: number;

@@ -71,7 +71,8 @@ function addNumbers(to: object, from: object): void {
   }
 }
 
-function noDrops(): DropCounts {
+/** Returns counts of zero for every reason. */
+export function noDrops(): DropCounts {
   const counts = {} as DropCounts;
   for (const reason of Object.values(DropReason)) counts[reason] = 0;
   return counts;

@@ -2,7 +2,8 @@
  * A table of MAC addresses and of the ports behind which they were seen.
  *
  * An address is passed as two small integers, `high` and `low` (macHigh, macLow of ethernet.ts).
- * A 48-bit number would be boxed at each call.
+ * A 48-bit number would be boxed at each call. In a segment with VLANs, `high` also has the number of
+ * the VLAN above its 16 bits: the same address in two VLANs is two entries.
  *
  *   bucket = hash(address, seed)      8 ways a bucket, one array per field, high -1 = free
  *   | way 0 | way 1 | ... | way 7 |
@@ -58,6 +59,8 @@ export interface MacTableOptions {
 /** One entry for status. */
 export interface MacEntry {
   readonly mac: string;
+  /** VLAN of the entry; 0 without VLANs, and for a static entry, which counts in all of them. */
+  readonly vlan: number;
   readonly port: number;
   readonly isStatic: boolean;
   readonly ageMs: number;
@@ -80,8 +83,17 @@ const FIRST_SLOTS = 256;
 const SLOTS_PER_ENTRY = 4;
 const DEFAULT_CAPACITY = 16384;
 const NOWHERE = -1;
-/** A key is an address as one integer: high * KEY_HIGH + low. */
-const KEY_HIGH = 2 ** 32;
+/** A key is an address and its VLAN as one integer: `high` and `low` as in keyOf, then the VLAN. */
+const VLAN_BITS = 12n;
+const VLAN_SHIFT = 16;
+const ADDRESS_MASK = 0xffff;
+
+/** Returns the key of an address, six bytes as one number, in a VLAN. */
+export const tableKey = (address: number, vlan: number): bigint =>
+  (BigInt(address) << VLAN_BITS) | BigInt(vlan);
+
+/** Returns the first integer of an address in a VLAN. */
+export const inVlan = (high: number, vlan: number): number => high | (vlan << VLAN_SHIFT);
 /** Marks a free slot. No address has this `high`, so a look-up of any address is safe. */
 const FREE = -1;
 
@@ -218,13 +230,14 @@ export class MacTable {
   }
 
   /** Returns the keys of all addresses that are not too old, in the order of the addresses. */
-  keys(now: number): Float64Array {
-    const found = new Float64Array(this.#size);
+  keys(now: number): BigUint64Array {
+    const found = new BigUint64Array(this.#size);
     let count = 0;
     for (let slot = 0; slot < this.#slots.highs.length; slot++) {
       const high = this.#slots.highs[slot]!;
       if (high === FREE || this.#expired(slot, now)) continue;
-      found[count++] = high * KEY_HIGH + (this.#slots.lows[slot]! >>> 0);
+      const address = (high & ADDRESS_MASK) * 2 ** 32 + (this.#slots.lows[slot]! >>> 0);
+      found[count++] = tableKey(address, high >>> VLAN_SHIFT);
     }
     return found.subarray(0, count).sort();
   }
@@ -235,14 +248,18 @@ export class MacTable {
   }
 
   /** Returns the entry of a key from `keys`, or undefined if the entry is gone. */
-  entry(key: number, now: number): MacEntry | undefined {
-    const high = Math.floor(key / KEY_HIGH);
-    const low = (key % KEY_HIGH) | 0;
+  entry(key: bigint, now: number): MacEntry | undefined {
+    const vlan = Number(BigInt.asUintN(Number(VLAN_BITS), key));
+    const address = Number(key >> VLAN_BITS);
+    const part = Math.floor(address / 2 ** 32);
+    const high = inVlan(part, vlan);
+    const low = (address % 2 ** 32) | 0;
     const slot = this.#find(high, low);
     if (slot < 0 || this.#expired(slot, now)) return undefined;
     const isStatic = this.#slots.isStatic[slot] === 1;
     return {
-      mac: formatMacParts(high, low),
+      mac: formatMacParts(part, low),
+      vlan,
       port: this.#slots.ports[slot]!,
       isStatic,
       ageMs: isStatic ? 0 : now - this.#slots.seen[slot]!,

@@ -18,6 +18,17 @@ export const DropReason = {
   STORM_BROADCAST: "storm_broadcast",
   STORM_MULTICAST: "storm_multicast",
   STORM_UNKNOWN: "storm_unknown",
+  /** The port may not send this frame in any VLAN. */
+  VLAN_DENIED: "vlan_denied",
+  /** The source is an address that the port's rules do not allow. */
+  ADDRESS_DENIED: "address_denied",
+  /** Sender and receiver are isolated from each other. */
+  ISOLATED: "isolated",
+  /** The port sends more than its rate. */
+  RATE: "rate",
+  /** Forged ARP or neighbour discovery. */
+  GUARD_ARP: "guard_arp",
+  GUARD_ND: "guard_nd",
   MALFORMED_OFFLOAD: "malformed_offload",
   /** A super-frame of too many segments for its number of receivers. */
   TOO_MANY_SEGMENTS: "too_many_segments",
@@ -53,6 +64,8 @@ export interface Port {
   readonly name: string;
   /** Kind of the port for status: "ena", "xen", "tap", ... */
   readonly kind: string;
+  /** True for a port of the device itself, whose frames this program makes. */
+  readonly isOwn?: boolean;
   readonly offloads: PortOffloads;
   /** Bytes of the longest frame after segmentation, with the Ethernet header, without the FCS. */
   readonly maxFrameBytes: number;

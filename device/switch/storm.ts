@@ -25,6 +25,8 @@ export type StormKind = (typeof STORM_KINDS)[number];
 
 /** Frames a second that a NIC may flood, for each kind; "off" for no limit. */
 export type StormLimits = Readonly<Record<StormKind, number | "off">>;
+/** Limits of some kinds. */
+export type SomeStormLimits = { readonly [K in StormKind]?: StormLimits[K] | undefined };
 
 /** Default limit of each kind, in frames a second. */
 export const DEFAULT_STORM_LIMIT = 1000;
@@ -40,9 +42,13 @@ const REASONS = [
 ] as const;
 
 /** Returns the default limits, changed by `changes`. Throws a TypeError for an impossible limit. */
-export function stormLimits(changes: Partial<StormLimits> = {}): StormLimits {
-  const all = DEFAULT_STORM_LIMIT;
-  const limits: StormLimits = { broadcast: all, multicast: all, unknown: all, ...changes };
+export function stormLimits(changes: SomeStormLimits = {}): StormLimits {
+  const limitOf = (kind: StormKind) => changes[kind] ?? DEFAULT_STORM_LIMIT;
+  const limits: StormLimits = {
+    broadcast: limitOf("broadcast"),
+    multicast: limitOf("multicast"),
+    unknown: limitOf("unknown"),
+  };
   for (const kind of STORM_KINDS) {
     const limit = limits[kind];
     if (limit === "off" || (limit >= 1 && limit <= MAX_STORM_LIMIT)) continue;
@@ -68,11 +74,13 @@ export class StormControl {
   /** Frames refused since the last report, by kind. */
   readonly #refused = new Float64Array(STORM_KINDS.length);
 
-  constructor(limits: StormLimits, isUplink: boolean) {
+  /** `own` are limits of this port alone, instead of those of the segment. */
+  constructor(limits: StormLimits, isUplink: boolean, own: SomeStormLimits = {}) {
     const factor = isUplink ? UPLINK_FACTOR : 1;
     this.#shares = Float64Array.from(STORM_KINDS, (kind) => {
-      const limit = limits[kind];
-      return limit === "off" ? 0 : 1000 / (limit * factor);
+      const limit = own[kind] ?? limits[kind];
+      if (limit === "off") return 0;
+      return 1000 / (own[kind] === undefined ? limit * factor : limit);
     });
   }
 

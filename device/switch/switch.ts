@@ -25,9 +25,11 @@ import {
   isGroup,
   isReserved,
   isZero,
+  L2_BYTES,
   macHigh,
   macLow,
   SOURCE,
+  VLAN_TAG_BYTES,
 } from "../../shared/net/ethernet.ts";
 import { type Frame, Gso, NO_QUEUE } from "../../shared/net/frame.ts";
 import {
@@ -40,11 +42,14 @@ import {
 import type { AddressEntry, Counts, SegmentStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 import { LeftPorts } from "./left-ports.ts";
-import { Learned, MacTable } from "./mac-table.ts";
+import { inVlan, Learned, MacTable } from "./mac-table.ts";
 import { factsHold, takes } from "./offload.ts";
-import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
+import { optionsOf, PortPolicy } from "./policy.ts";
+import { DropReason, type Port, type PortOffloads, type SwitchPort, Verdict } from "./port.ts";
+import type { PortOptions, PortRule } from "./port-options.ts";
 import { StormControl, type StormLimits } from "./storm.ts";
 import type { PortTap, TapOfPort } from "./tap.ts";
+import { NO_VLAN, PortVlans, VlanTags } from "./vlan.ts";
 
 export interface SwitchOptions {
   readonly name: string;
@@ -60,16 +65,18 @@ export interface SwitchOptions {
   readonly whenFull?: "drop" | "hold";
   /** Limits of flooding. Default: none. */
   readonly storm?: StormLimits;
+  /** Rules for ports. If one of them names a VLAN, the segment has VLANs. */
+  readonly rules?: readonly PortRule[];
   /** Calls `run` in the next turn of the event loop. Without it no flood is flushed early. */
   readonly later?: (run: () => void) => void;
 }
 
 /** The address table at one moment. Each entry is read when `entry` is called. */
 export interface AddressTable {
-  /** Addresses as integers, in rising order. */
-  readonly keys: Float64Array;
+  /** Addresses as `tableKey` returns them, in rising order. */
+  readonly keys: BigUint64Array;
   /** Returns the entry of a key, or undefined if the entry is gone. */
-  entry(key: number): AddressEntry | undefined;
+  entry(key: bigint): AddressEntry | undefined;
 }
 
 /** Report, once a second, of a port that broke a rule of the segment. Its frames were dropped. */
@@ -90,6 +97,13 @@ const EARLY_PORTS = 16;
  */
 const MAX_SEGMENTS = 8192;
 
+const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
+const NO_STORM_LIMITS: StormLimits = { broadcast: "off", multicast: "off", unknown: "off" };
+
+/** Returns whether the options restrict what a port sends. */
+const restricts = ({ addresses, sticky, rate, guard, mtu }: PortOptions): boolean =>
+  [addresses, sticky, rate, mtu].some((option) => option !== undefined) || guard === true;
+
 /** The switch's state of one port. */
 interface Plug {
   readonly port: Port;
@@ -106,6 +120,15 @@ interface Plug {
   spoofLow: number;
   /** Undefined without a limit. */
   readonly storm: StormControl | undefined;
+  /** Options of the port from the rules. */
+  readonly options: PortOptions;
+  /** Undefined if the rules restrict nothing that the port sends. */
+  readonly policy: PortPolicy | undefined;
+  /** Undefined in a segment without VLANs. */
+  readonly vlans: PortVlans | undefined;
+  readonly isolated: boolean;
+  /** Bytes of the longest frame for the port by its rules. */
+  readonly mostBytes: number;
   /** True if the port received frames since its last flush. */
   dirty: boolean;
   /** Ports whose frames were held because this port had no room. */
@@ -153,6 +176,9 @@ export class Switch {
   readonly #now: () => number;
   readonly #hold: boolean;
   readonly #storm: StormLimits | undefined;
+  readonly #rules: readonly PortRule[];
+  /** Undefined in a segment without VLANs. */
+  readonly #tags: VlanTags | undefined;
   readonly #later: SwitchOptions["later"];
   readonly #macs: MacTable;
   readonly #segmenter = new Segmenter();
@@ -163,6 +189,8 @@ export class Switch {
   /** Number of ports in `#plugs`, and number of uplinks among them. */
   #attached = 0;
   #uplinks = 0;
+  /** Number of ports of the device itself, which ignore most floods. */
+  #own = 0;
   readonly #dirty: Plug[] = [];
   #dirtyCount = 0;
   /** Destinations of the current frame that don't accept it as it is. */
@@ -181,6 +209,8 @@ export class Switch {
   #tapOf: TapOfPort | undefined;
   /** Called in `tick` for each port that broke a rule of the segment. */
   onNotice: ((notice: PortNotice) => void) | undefined;
+  /** Called when a port was detached, with its last counters. */
+  onLeft: ((name: string, counters: PortCounters) => void) | undefined;
   /** Number of frames passed to a handle after its port was detached. */
   #lateFrames = 0;
 
@@ -192,6 +222,9 @@ export class Switch {
     this.#time = this.#now();
     this.#hold = options.whenFull === "hold";
     this.#storm = options.storm;
+    this.#rules = options.rules ?? [];
+    const hasVlans = this.#rules.some(({ access, trunk }) => access ?? trunk);
+    this.#tags = hasVlans ? new VlanTags() : undefined;
     this.#later = options.later;
     this.#macs = new MacTable({
       ageMs: (options.ageSeconds ?? 300) * 1000,
@@ -200,12 +233,22 @@ export class Switch {
     this.#fixed = { segment: (frame) => this.#giveLacking(frame) };
   }
 
+  /** Returns the options that the rules give to a port of this name. */
+  optionsOf(port: string): PortOptions {
+    return optionsOf(this.#rules, port);
+  }
+
   portNames(): string[] {
     return this.#plugs.flatMap((plug) => plug?.port.name ?? []);
   }
 
   hasPort(name: string): boolean {
     return this.#plugs.some((plug) => plug?.port.name === name);
+  }
+
+  /** Yields the name and the counters of each port that is attached. */
+  *portCounters(): Generator<readonly [name: string, counters: PortCounters]> {
+    for (const plug of this.#plugs) if (plug !== undefined) yield [plug.port.name, plug.counters];
   }
 
   /** Taps all ports, later ones too, with taps that `tapOf` creates. Undefined removes all taps. */
@@ -223,6 +266,7 @@ export class Switch {
     if (number < 0) number = this.#plugs.length;
     const counters = new PortCounters();
     const isUplink = mac === undefined;
+    const options = optionsOf(this.#rules, port.name, port.isOwn);
     const plug: Plug = {
       port,
       number,
@@ -233,7 +277,15 @@ export class Switch {
       spoofs: 0,
       spoofHigh: 0,
       spoofLow: 0,
-      storm: this.#storm === undefined ? undefined : new StormControl(this.#storm, isUplink),
+      storm:
+        this.#storm === undefined && options.storm === undefined
+          ? undefined
+          : new StormControl(this.#storm ?? NO_STORM_LIMITS, isUplink, options.storm),
+      options,
+      policy: restricts(options) ? new PortPolicy(options, mac) : undefined,
+      vlans: this.#tags === undefined ? undefined : new PortVlans(options),
+      isolated: options.isolated === true,
+      mostBytes: options.mtu === undefined ? Number.POSITIVE_INFINITY : options.mtu + L2_BYTES,
       dirty: false,
       waiters: [],
       handle: new Handle(
@@ -246,6 +298,7 @@ export class Switch {
     };
     this.#plugs[number] = plug;
     this.#attached++;
+    if (port.isOwn === true) this.#own++;
     if (isUplink) this.#uplinks++;
     else this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
@@ -292,6 +345,7 @@ export class Switch {
           name: plug.port.name,
           kind: plug.port.kind,
           macs: this.#macs.learnedBy(plug.number),
+          ...(Object.keys(plug.options).length === 0 ? {} : { rules: plug.options }),
           ...plug.counters.snapshot(),
         })),
       left: this.#left.snapshot(),
@@ -308,20 +362,29 @@ export class Switch {
     };
   }
 
-  /** Returns the port behind which an address (a MAC key) was seen last. */
-  portOf(mac: number): { readonly name: string; readonly isUplink: boolean } | undefined {
-    const plug = this.#plugs[this.#macs.lookup(Math.floor(mac / 2 ** 32), mac | 0, this.#time)];
+  /**
+   * Returns the port behind which the port `from` finds an address (a MAC key): that of a NIC, or
+   * that which used the address last in the VLAN of `from`.
+   */
+  portOf(
+    mac: number,
+    from: string,
+  ): { readonly name: string; readonly isUplink: boolean } | undefined {
+    const own = this.#tags && this.#plugs.find((plug) => plug?.port.name === from);
+    const vlan = own?.vlans?.untagged ?? NO_VLAN;
+    const plug = this.#plugs[this.#lookup(Math.floor(mac / 2 ** 32), mac | 0, vlan)];
     return plug === undefined ? undefined : { name: plug.port.name, isUplink: plug.isUplink };
   }
 
   addresses(): AddressTable {
     const keys = this.#macs.keys(this.#time);
     const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";
-    const entry = (key: number): AddressEntry | undefined => {
+    const entry = (key: bigint): AddressEntry | undefined => {
       const found = this.#macs.entry(key, this.#time);
       if (found === undefined) return undefined;
       return {
         mac: found.mac,
+        ...(found.vlan === NO_VLAN ? {} : { vlan: found.vlan }),
         port: nameOf(found.port),
         static: found.isStatic,
         ageSeconds: Math.round(found.ageMs / 1000),
@@ -332,30 +395,41 @@ export class Switch {
     return { keys, entry };
   }
 
-  #input(from: Plug, frame: Frame): Verdict {
+  #input(from: Plug, sent: Frame): Verdict {
     if (this.#delivering) throw new Error(`${from.port.name}: input from within deliver`);
     if (!from.attached) {
       this.#lateFrames++;
       return Verdict.DONE;
     }
-    if (from.handle.stale) return this.#refuse(from, frame, DropReason.STALE);
-    if (frame.length < ETHER_HEADER_BYTES) return this.#refuse(from, frame, DropReason.RUNT);
-    const bytes = this.#etherHeader(frame);
-    const at = bytes === this.#ether ? 0 : frame.offsets[0]!;
+    if (from.handle.stale) return this.#refuse(from, sent, DropReason.STALE);
+    if (sent.length < ETHER_HEADER_BYTES) return this.#refuse(from, sent, DropReason.RUNT);
+    const bytes = this.#etherHeader(sent);
+    const at = bytes === this.#ether ? 0 : sent.offsets[0]!;
     const high = macHigh(bytes, at + DESTINATION);
     const low = macLow(bytes, at + DESTINATION);
     const sourceHigh = macHigh(bytes, at + SOURCE);
     const sourceLow = macLow(bytes, at + SOURCE);
     if (isGroup(sourceHigh) || isZero(sourceHigh, sourceLow)) {
-      return this.#refuse(from, frame, DropReason.BAD_SOURCE);
+      return this.#refuse(from, sent, DropReason.BAD_SOURCE);
     }
-    if (isReserved(high, low)) return this.#refuse(from, frame, DropReason.RESERVED_ADDRESS);
-    if (!factsHold(frame)) {
-      return this.#refuse(from, frame, DropReason.MALFORMED_OFFLOAD);
+    if (isReserved(high, low)) return this.#refuse(from, sent, DropReason.RESERVED_ADDRESS);
+    if (!factsHold(sent)) {
+      return this.#refuse(from, sent, DropReason.MALFORMED_OFFLOAD);
+    }
+    let frame = sent;
+    let vlan = NO_VLAN;
+    if (from.vlans !== undefined) {
+      const bare = this.#tags!.enter(sent, from.vlans);
+      if (bare === undefined) return this.#refuse(from, sent, DropReason.VLAN_DENIED);
+      frame = bare;
+      vlan = this.#tags!.vlan;
     }
 
-    const number = isGroup(high) ? -1 : this.#macs.lookup(high, low, this.#time);
+    const number = isGroup(high) ? -1 : this.#lookup(high, low, vlan);
     const to = number < 0 ? undefined : this.#plugs[number];
+    if (to !== undefined && to !== from && from.isolated && to.isolated) {
+      return this.#refuse(from, sent, DropReason.ISOLATED);
+    }
     // Must precede all counting and learning, because the sender sends a held frame again.
     if (this.#hold && to !== undefined && to !== from && !this.#hasRoom(to, frame)) {
       from.counters.in.held++;
@@ -363,23 +437,32 @@ export class Switch {
       return Verdict.HELD;
     }
 
-    const learned = this.#macs.learn(sourceHigh, sourceLow, from.number, this.#time);
+    if (from.policy !== undefined) {
+      const longest = frame.gso === Gso.NONE ? frame.length : longestSegment(frame);
+      const source = sourceHigh * 2 ** 32 + (sourceLow >>> 0);
+      const reason = from.policy.refuse(frame, source, longest, this.#now());
+      if (reason !== undefined) return this.#refuse(from, sent, reason);
+    }
+    const learned = this.#learn(from, sourceHigh, sourceLow, vlan);
     if (learned === Learned.PORT_FULL) {
-      return this.#refuse(from, frame, DropReason.MAC_LIMIT);
+      return this.#refuse(from, sent, DropReason.MAC_LIMIT);
     }
     if (learned === Learned.STATIC) {
       from.spoofs++;
       from.spoofHigh = sourceHigh;
       from.spoofLow = sourceLow;
-      return this.#refuse(from, frame, DropReason.MAC_SPOOF);
+      return this.#refuse(from, sent, DropReason.MAC_SPOOF);
     }
-    if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
+    if (to === from) return this.#refuse(from, sent, DropReason.HAIRPIN);
     if (to === undefined) {
-      if (this.#attached === 1) return this.#refuse(from, frame, DropReason.NO_PORT);
+      if (this.#attached === 1) return this.#refuse(from, sent, DropReason.NO_PORT);
       const reason = this.#amplifies() ? from.storm?.refuse(high, low, this.#now()) : undefined;
-      if (reason !== undefined) return this.#refuse(from, frame, reason);
+      if (reason !== undefined) return this.#refuse(from, sent, reason);
     }
-    if (from.tap !== undefined) from.tap.entered(frame, undefined);
+    if (from.tap !== undefined) {
+      from.tap.entered(sent, undefined);
+      frame.id = sent.id;
+    }
 
     const counters = from.counters.in;
     this.#lackingCount = 0;
@@ -407,9 +490,25 @@ export class Switch {
     return Verdict.DONE;
   }
 
+  /** Returns the number of the port behind which an address is, or -1. */
+  #lookup(high: number, low: number, vlan: number): number {
+    // Addresses of NICs are in the table without a VLAN.
+    const number = this.#macs.lookup(high, low, this.#time);
+    if (vlan === NO_VLAN) return number;
+    if (number < 0) return this.#macs.lookup(inVlan(high, vlan), low, this.#time);
+    return this.#plugs[number]!.vlans!.has(vlan) ? number : -1;
+  }
+
+  #learn(from: Plug, high: number, low: number, vlan: number): Learned {
+    if (vlan === NO_VLAN) return this.#macs.learn(high, low, from.number, this.#time);
+    const owner = this.#macs.lookup(high, low, this.#time);
+    if (owner >= 0) return owner === from.number ? Learned.KNOWN : Learned.STATIC;
+    return this.#macs.learn(inVlan(high, vlan), low, from.number, this.#time);
+  }
+
   /** True unless a flood reaches one NIC only. Such a flood costs no more than unicast. */
   #amplifies(): boolean {
-    return this.#attached > 2 || this.#uplinks > 0;
+    return this.#attached - this.#own > 2 || this.#uplinks > 0;
   }
 
   #flood(from: Plug, frame: Frame): number {
@@ -417,7 +516,8 @@ export class Switch {
     const isEarly = this.#mayFlushEarly();
     for (let i = 0; i < this.#plugs.length; i++) {
       const to = this.#plugs[i];
-      if (to === undefined || to === from) continue;
+      if (to === undefined || to === from || (from.isolated && to.isolated)) continue;
+      if (to.vlans?.has(this.#tags!.vlan) === false) continue;
       copies++;
       this.#offer(to, frame);
       if (isEarly && to.dirty) {
@@ -449,11 +549,24 @@ export class Switch {
   #offer(to: Plug, frame: Frame): void {
     if (!this.#fits(to, frame)) {
       this.#lose(to, frame, DropReason.TOO_BIG);
-    } else if (takes(to.port.offloads, frame)) {
+    } else if (takes(this.#offloads(to), frame)) {
       this.#give(to, frame);
     } else {
       this.#lacking[this.#lackingCount++] = to;
     }
+  }
+
+  /**
+   * Returns the offloads of a port for the current frame. A frame with a tag has none: guests accept
+   * offload facts for IP directly behind the Ethernet header only.
+   */
+  #offloads(to: Plug): PortOffloads {
+    return this.#isTagged(to) ? NO_OFFLOADS : to.port.offloads;
+  }
+
+  /** Returns whether the port gets the current frame with a tag. */
+  #isTagged(to: Plug): boolean {
+    return to.vlans !== undefined && to.vlans.untagged !== this.#tags!.vlan;
   }
 
   /** Segments the frame or completes its checksum, once for all recorded ports. */
@@ -491,7 +604,7 @@ export class Switch {
     if (refusal !== undefined) return refusal;
     const to = this.#lacking[0]!;
     // A tap looks at frames.
-    if (this.#lackingCount === 1 && to.attached && to.tap === undefined) {
+    if (this.#lackingCount === 1 && to.attached && to.tap === undefined && !this.#isTagged(to)) {
       to.port.deliverSegments?.(segmenter);
       to.counters.out.offered += segmenter.built;
       this.#given += segmenter.built;
@@ -509,17 +622,20 @@ export class Switch {
     const out = to.counters.out;
     out.offered++;
     this.#given++;
+    const form = to.vlans === undefined || !this.#isTagged(to) ? frame : this.#tags!.tag(frame);
     // A port may detach itself or another port while a frame is delivered.
     const reason = !to.attached
       ? DropReason.PORT_DOWN
-      : to.tap === undefined
-        ? to.port.deliver(frame)
-        : this.#deliverSeen(to, to.tap, frame);
+      : form === undefined
+        ? DropReason.MALFORMED_OFFLOAD
+        : to.tap === undefined
+          ? to.port.deliver(form)
+          : this.#deliverSeen(to, to.tap, form);
     if (reason !== undefined) {
       out.dropped[reason]++;
       return;
     }
-    this.#accepted(to, 1, frame.length);
+    this.#accepted(to, 1, form!.length);
   }
 
   #accepted(to: Plug, frames: number, bytes: number): void {
@@ -553,16 +669,18 @@ export class Switch {
 
   #fits(to: Plug, frame: Frame): boolean {
     const bytes = frame.gso === Gso.NONE ? frame.length : longestSegment(frame);
-    return bytes <= to.port.maxFrameBytes;
+    const all = this.#isTagged(to) ? bytes + VLAN_TAG_BYTES : bytes;
+    return all <= to.port.maxFrameBytes && all <= to.mostBytes;
   }
 
   /** Returns whether `to` has room. True for a frame that is too big, which is then dropped. */
   #hasRoom(to: Plug, frame: Frame): boolean {
     if (!this.#fits(to, frame)) return true;
-    if (frame.gso === Gso.NONE || takes(to.port.offloads, frame)) {
-      return to.port.ready(frame.length, 1);
+    const tag = this.#isTagged(to) ? VLAN_TAG_BYTES : 0;
+    if (frame.gso === Gso.NONE || takes(this.#offloads(to), frame)) {
+      return to.port.ready(frame.length + tag, 1);
     }
-    return to.port.ready(longestSegment(frame), segmentCount(frame));
+    return to.port.ready(longestSegment(frame) + tag, segmentCount(frame));
   }
 
   #refuse(from: Plug, frame: Frame, reason: DropReason): Verdict {
@@ -615,8 +733,10 @@ export class Switch {
     plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
     this.#attached--;
+    if (plug.port.isOwn === true) this.#own--;
     if (plug.isUplink) this.#uplinks--;
     this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
+    this.onLeft?.(plug.port.name, plug.counters);
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {
       const at = other?.waiters.indexOf(plug) ?? -1;

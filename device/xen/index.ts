@@ -45,7 +45,7 @@ export class XenGuest implements Nic {
     this.#machine = machine;
     this.#host = host;
     this.guest = new GuestDomain(machine, host);
-    const { name, mac, maxMtu, queues } = host.config;
+    const { name, segment, mac, maxMtu, queues } = host.config;
     const { domid, grants } = this.guest;
     const { store, events } = machine;
     const offer: VifOffer = {
@@ -68,7 +68,7 @@ export class XenGuest implements Nic {
       mac,
       mtu: maxMtu,
       trusted: options.trusted ?? true,
-      bridge: options.bridge ?? "segment",
+      bridge: options.bridge ?? segment,
       rate: options.rate,
       offer,
     });

@@ -22,6 +22,6 @@ export const XEN_OPTIONS = {
 
 /** The features that a Xen backend offers to its frontend, as keys of the xenstore. */
 export interface XenOptions extends OptionValues<typeof XEN_OPTIONS> {
-  /** Name of the segment, for the key `bridge`. */
+  /** Value of the key `bridge`. Default: the name of the segment. */
   readonly bridge?: string;
 }

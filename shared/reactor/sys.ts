@@ -51,6 +51,7 @@ export const send = declare<[fd: number, address: number, bytes: number, flags: 
   "long send(int fd, uintptr_t address, size_t bytes, int flags)",
 );
 export const shutdown = declare<[fd: number, how: number]>("int shutdown(int fd, int how)");
+export const flock = declare<[fd: number, operation: number]>("int flock(int fd, int operation)");
 export const fcntl = declare<[fd: number, command: number, argument: number]>(
   "int fcntl(int fd, int command, long argument)",
 );
@@ -127,6 +128,9 @@ export const O_RDWR = 0o2;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const F_DUPFD_CLOEXEC = 1030;
+// linux: include/uapi/asm-generic/fcntl.h
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 // linux: include/uapi/linux/eventpoll.h
 export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;

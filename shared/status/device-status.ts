@@ -2,7 +2,7 @@
  * The status of a device. The device fills it in, and `/status` prints it as JSON. Metrics,
  * `ringwire status`, the inspector and tests read it.
  *
- *   DeviceStatus ─┬─ segment ── ports, left: PortStatus
+ *   DeviceStatus ─┬─ segments ── ports, left: PortStatus
  *                 ├─ nics: NicStatus ── nic: EnaStatus or XenStatus, by personality
  *                 ├─ left: totals of connections that ended
  *                 └─ captures, http, xen: shared by all NICs
@@ -63,6 +63,8 @@ const port = z.object({
   kind: text,
   // Number of addresses learned behind the port.
   macs: z.number(),
+  // Options that the rules of the segment give to the port. Absent without any.
+  rules: z.record(z.string(), z.unknown()).optional(),
   ...portCounts.shape,
 });
 
@@ -242,6 +244,8 @@ const xen = z.object({
 
 const nic = z.object({
   name: text,
+  // Name of its segment. Names of NICs are unique in a segment.
+  segment: text,
   personality: text,
   mac: text,
   peer: text,
@@ -271,6 +275,7 @@ const nic = z.object({
 /** Totals of all connections of one NIC name that have ended. */
 const leftNic = z.object({
   name: text,
+  segment: text,
   personality: text,
   connections: z.number(),
   faults: counts,
@@ -316,7 +321,7 @@ export const deviceStatus = z.object({
   nicMemory,
   // Number of connections of frontends, including those before hello.
   connections: z.number(),
-  segment,
+  segments: list(segment),
   nics: list(nic),
   left: z.object({
     // Number of names that were removed to make room for others.
@@ -324,6 +329,10 @@ export const deviceStatus = z.object({
     nics: list(leftNic),
   }),
   captures: z.object(numbers("running", "begun", "cutOff")),
+  // Uplinks by name. `up`: the far end is there; once gone, it is gone for good.
+  uplinks: list(z.object({ name: text, segment: text, up: z.boolean() })),
+  // Readers of /events now, events so far, readers that were cut because they took nothing.
+  events: z.object(numbers("readers", "published", "cutOff")),
   // Numbers of connections. `requests`: their request is not complete yet. `pages`: they get a
   // page. `hellos`: the frontend has not sent its hello yet.
   http: z.object({ ...numbers("accepted", "requests", "pages", "hellos"), refused: counts }),
@@ -333,6 +342,8 @@ export const deviceStatus = z.object({
 /** An address and the port behind which it was seen. */
 const address = z.object({
   mac: text,
+  // VLAN in which the address was seen. Absent without VLANs, and for a static entry.
+  vlan: z.number().optional(),
   port: text,
   // True for an entry of the device itself. It neither ages nor moves.
   static: z.boolean(),

@@ -1,5 +1,6 @@
 /** Checks the pages of a device. A page is untrusted until its shape has been checked. */
 import type { z } from "zod";
+import { placeOf } from "../issue-place.ts";
 import { type AddressPage, addressPage, type DeviceStatus, deviceStatus } from "./device-status.ts";
 
 /** Maximum number of characters of a path in a page that an error message repeats. */
@@ -20,10 +21,8 @@ function read<T>(schema: z.ZodType<T>, page: unknown): T {
   const [first] = schema.safeParse(page).error?.issues ?? [];
   if (first === undefined) return page as T;
   const { message, path } = first;
-  const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
-  const where = place
-    .join("")
-    .slice(1, MAX_PLACE_CHARS)
+  const where = placeOf(path)
+    .slice(0, MAX_PLACE_CHARS)
     .replace(/[^\x20-\x7e]/g, "?");
   throw new StatusError(`${where || "the page"}: ${message.replace("Invalid input: ", "")}`);
 }

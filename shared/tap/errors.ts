@@ -5,6 +5,7 @@ import { getSystemErrorName } from "node:util";
 export type TapErrorCode =
   | "TAP_NO_PERMISSION"
   | "TAP_NO_DEVICE"
+  | "TAP_NO_NAMESPACE"
   | "TAP_BUSY"
   | "TAP_WRONG_KIND"
   | "TAP_BAD_NAME"

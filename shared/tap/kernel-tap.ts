@@ -12,6 +12,7 @@ import type { Reactor, Watch } from "../reactor/reactor.ts";
 import * as sys from "../reactor/sys.ts";
 import { errnoText, TapError } from "./errors.ts";
 import { LinkWatch } from "./link-watch.ts";
+import { inNamespace } from "./namespace.ts";
 import {
   attachTap,
   bringUp,
@@ -85,20 +86,10 @@ export class KernelTap implements TapEnd {
 
   /** Implements `openTap`. */
   static async open(options: TapOptions): Promise<KernelTap> {
-    const { name, log } = options;
     const reactor = await pollingReactor();
     const rx = new Slots(options.slots);
-    const control = openControlSocket();
-    let tap: OpenedTap | undefined;
-    try {
-      const warn = (fields: object, message: string): void => log.warn(fields, message);
-      tap = attachTap({ ...options, bringUp: options.bringUp ?? true }, control, warn);
-      return new KernelTap(reactor, log, tap, new LinkWatch(tap.fd, control, name), rx);
-    } catch (error) {
-      sys.close(control);
-      if (tap !== undefined) sys.close(tap.fd);
-      throw error;
-    }
+    const { tap, link } = inNamespace(options.netns, () => opened(options));
+    return new KernelTap(reactor, options.log, tap, link, rx);
   }
 
   private constructor(
@@ -356,5 +347,21 @@ export class KernelTap implements TapEnd {
 
   #mustBeOpen(): void {
     if (!this.#isOpen) throw new TapError("TAP_GONE", `the TAP ${this.name} is closed`);
+  }
+}
+
+/** Opens the TAP, and the sockets that follow it, in the namespace of this thread. */
+function opened(options: TapOptions): { readonly tap: OpenedTap; readonly link: LinkWatch } {
+  const { name, log } = options;
+  const control = openControlSocket();
+  let tap: OpenedTap | undefined;
+  try {
+    const warn = (fields: object, message: string): void => log.warn(fields, message);
+    tap = attachTap({ ...options, bringUp: options.bringUp ?? true }, control, warn);
+    return { tap, link: new LinkWatch(tap.fd, control, name) };
+  } catch (error) {
+    sys.close(control);
+    if (tap !== undefined) sys.close(tap.fd);
+    throw error;
   }
 }

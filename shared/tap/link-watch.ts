@@ -12,6 +12,7 @@
 
 import * as sys from "../reactor/sys.ts";
 import { TUNGETDEVNETNS } from "./ifreq.ts";
+import { inNamespaceOf } from "./namespace.ts";
 import { currentName, failed, linkState, openControlSocket, type TapLink } from "./open.ts";
 
 const NETLINK_ROUTE = 0;
@@ -71,17 +72,16 @@ export class LinkWatch {
     const unknown = { mtu: this.state.mtu, up: true };
     const namespace = sys.ioctlByValue(this.#tap, TUNGETDEVNETNS, 0);
     if (namespace < 0) return unknown;
-    const home = sys.open("/proc/thread-self/ns/net", sys.O_RDONLY | sys.O_CLOEXEC);
     try {
-      if (home < 0 || sys.setns(namespace, sys.CLONE_NEWNET) !== 0) return unknown;
-      moving();
-      this.close();
-      this.control = openControlSocket();
-      this.fd = openNetlink();
-      if (sys.setns(home, sys.CLONE_NEWNET) !== 0) throw failed("no way back to the own namespace");
+      const moved = inNamespaceOf(namespace, () => {
+        moving();
+        this.close();
+        this.control = openControlSocket();
+        this.fd = openNetlink();
+      });
+      if (moved === undefined) return unknown;
     } finally {
       sys.close(namespace);
-      if (home >= 0) sys.close(home);
     }
     return linkState(this.control, this.name) ?? unknown;
   }

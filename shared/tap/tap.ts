@@ -8,6 +8,8 @@ import type { OpenOptions, TapLink } from "./open.ts";
 export interface TapOptions extends Omit<OpenOptions, "bringUp"> {
   /** Name of at most 15 bytes. Attaches to the persistent TAP of that name, or creates a TAP. */
   readonly name: string;
+  /** Name of the network namespace of the TAP, as `ip netns` has it. Default: that of the process. */
+  readonly netns?: string | undefined;
   /** False leaves a created interface down until `start`. Default true. */
   readonly bringUp?: boolean | undefined;
   /** Number of frames that the TAP's user may hold at once. */

@@ -38,6 +38,8 @@ const helloShape = z.object({
   /** True: the frontend takes the name from a live NIC, whose connection then ends. */
   takeOver: z.boolean().optional(),
   agent: z.string().max(64).optional(),
+  /** Segment to join. Default: the first one that the credentials allow. */
+  segment: word.optional(),
   mac: mac.optional(),
   queues: z.number().int().min(1).max(128).optional(),
   mtu: z.number().int().min(68).max(65535).optional(),

@@ -33,7 +33,7 @@ describe("status of a device", () => {
     const all = { mac: new Array<number>(6).fill(255), ip: [255, 255, 255, 255], port: 67 };
     const mac = [...ena.ifnet.mac];
     await ena.send(datagram({ mac, ip: [0, 0, 0, 0] }, all, dhcpMessage(mac, 1)));
-    const offers = () => device.status().segment.services?.dhcp?.offers;
+    const offers = () => device.status().segments[0]?.services?.dhcp?.offers;
     await eventually("an offer of DHCP", () => offers() === 1 || undefined);
     const page: unknown = JSON.parse(JSON.stringify(device.status()));
     expect(readStatus(page)).toBe(page);
@@ -44,7 +44,10 @@ describe("status of a device", () => {
   });
 
   it("keeps what a later version adds", () => {
-    const page = merged(pageOf(), { segment: { vlans: 3 }, nics: [{}, { nic: { later: [1] } }] });
+    const page = merged(pageOf(), {
+      segments: [{ vlans: 3 }],
+      nics: [{}, { nic: { later: [1] } }],
+    });
     expect(readStatus(page)).toBe(page);
   });
 });
@@ -54,8 +57,11 @@ describe("a page that is none", () => {
     [{ nics: [{}, { link: { roundTripMs: "1" } }] }, "nics[1].link.roundTripMs: expected number"],
     [{ nics: [{ nic: { personality: "e1000" } }] }, "nics[0].nic.personality: "],
     [{ nics: [{ nic: { tx: [{ placement: "\x1b" }] } }] }, "nics[0].nic.tx[0].placement: "],
-    [{ segment: { ports: [{ in: { dropped: { a: "b" } } }] } }, "segment.ports[0].in.dropped: "],
-    [{ segment: null }, "segment: expected object, received null"],
+    [
+      { segments: [{ ports: [{ in: { dropped: { a: "b" } } }] }] },
+      "segments[0].ports[0].in.dropped: ",
+    ],
+    [{ segments: null }, "segments: expected array, received null"],
     [{ nics: 7 }, "nics: expected array, received number"],
   ])("%j: names what is wrong, and where", (changes, says) => {
     const page = merged(pageOf(), changes);

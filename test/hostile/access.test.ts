@@ -77,7 +77,7 @@ function ask(path: string, asks: Asks = {}) {
           const challenge = answer.headers["www-authenticate"] ?? "";
           const cookie = answer.headers["set-cookie"]?.[0] ?? "";
           let text = "";
-          if (path.startsWith("/capture") && status === 200) {
+          if (/^\/(?:capture|events)/.test(path) && status === 200) {
             answer.destroy();
             resolve({ status, text, challenge });
           }

@@ -26,8 +26,8 @@ afterAll(async () => {
   await stage?.close();
 });
 
-type Services = NonNullable<DeviceStatus["segment"]["services"]>;
-const services = async (): Promise<Services> => (await stage.status()).segment.services!;
+type Services = NonNullable<DeviceStatus["segments"][number]["services"]>;
+const services = async (): Promise<Services> => (await stage.status()).segments[0]!.services!;
 
 const open = (name: string): Promise<Nic> => openNic({ connect: stage.device.url, name });
 

@@ -10,7 +10,7 @@ import { iperf, ping } from "../support/iperf.ts";
 import { Lab, MIXES, TAP } from "../support/lab.ts";
 import { type Link, whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually } from "../support/process.ts";
-import { type DeviceStatus, portOf, sum, unaccounted } from "../support/status.ts";
+import { allPorts, type DeviceStatus, portOf, sum, unaccounted } from "../support/status.ts";
 
 const why = whyNoNamespaces();
 const HOSTS = [0, 1] as const;
@@ -91,7 +91,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       async () => {
         const now = await look();
         ({ status, kernel } = now);
-        const text = JSON.stringify([status.segment.ports, kernel]);
+        const text = JSON.stringify([allPorts(status), kernel]);
         const same = text === last;
         last = text;
         return same || undefined;

@@ -196,7 +196,7 @@ describe.concurrent("a NIC that left", () => {
     // The first request, before the move, shows no NIC.
     const there = await serve((_request, response) => {
       const arrived = merged(nic, { peer: "a:2", nic: { backend: "initialising" } });
-      const page = merged(pageOf(), { pid: 2, segment: { name: "lan9" } }) as DeviceStatus;
+      const page = merged(pageOf(), { pid: 2, segments: [{ name: "lan9" }] }) as DeviceStatus;
       response.end(JSON.stringify({ ...page, nics: asked++ === 0 ? [] : [arrived] }));
     });
     const moved = await migrate("xn0", await pages(nic), there, "--wait", "1", "--json");

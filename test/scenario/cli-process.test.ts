@@ -71,10 +71,10 @@ describe("signals", () => {
 
       device.signal(signal);
       expect(await device.ended()).toEqual({ code: 0, signal: null });
-      const stopped = await device.waitForJson<{ segment: { name: string } }>(
+      const stopped = await device.waitForJson<{ segments: { name: string }[] }>(
         (line) => line.event === "stopped",
       );
-      expect(stopped.segment.name).toBe("lan0");
+      expect(stopped.segments[0]?.name).toBe("lan0");
     },
   );
 
@@ -313,8 +313,10 @@ describe("a NIC of Xen", () => {
     const json = await runInside(["status", ...connect, "--json"]);
     expect(JSON.parse(json.stdout)).toMatchObject({ xen: { domains: 1, backendPorts: 2 } });
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-    expect(metrics).toContain('ringwire_xen_connected{nic="xn0"} 1');
-    expect(metrics).toContain('ringwire_xen_tx_packets_total{nic="xn0",queue="1"} 0');
+    expect(metrics).toContain('ringwire_xen_connected{segment="lan0",nic="xn0"} 1');
+    expect(metrics).toContain(
+      'ringwire_xen_tx_packets_total{segment="lan0",nic="xn0",queue="1"} 0',
+    );
     for (const line of metrics.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
       expect(line).toMatch(METRIC);
     }
@@ -335,7 +337,7 @@ describe("the device's port", () => {
     await using _frontend = frontend;
     const get = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
     expect(await (await get("/livez")).json()).toEqual({ ok: true });
-    expect(await (await get("/readyz")).json()).toEqual({ ok: true });
+    expect(await (await get("/readyz")).json()).toEqual({ ok: true, reasons: [] });
     expect((await get("/")).status).toBe(404);
     expect((await get("/nic")).status).toBe(426);
     expect((await fetch(`http://127.0.0.1:${port}/status`, { method: "POST" })).status).toBe(405);
@@ -347,8 +349,8 @@ describe("the device's port", () => {
     expect(response.headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
     const text = await response.text();
     expect(text).toContain('ringwire_port_frames_total{segment="lab1",port="a",direction="in"} 0');
-    expect(text).toContain('ringwire_ena_resets_total{nic="a",reason="NORMAL"} 1');
-    expect(text).toMatch(/ringwire_ena_admin_commands_total\{nic="a"\} [1-9]/);
+    expect(text).toContain('ringwire_ena_resets_total{segment="lab1",nic="a",reason="NORMAL"} 1');
+    expect(text).toMatch(/ringwire_ena_admin_commands_total\{segment="lab1",nic="a"\} [1-9]/);
     expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 0');
     expect(text).toContain("process_cpu_seconds_total");
     // The whole page has the form that a scraper accepts.
@@ -371,7 +373,7 @@ describe("the device's port", () => {
     expect(text.stdout).toMatch(/ena0 +tx 1 /);
     expect(text.stdout).not.toMatch(/ena0 +tx 2 /);
     const json = await runInside(["status", ...connect, "--json"]);
-    expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
+    expect(JSON.parse(json.stdout)).toHaveProperty("segments.0.ports");
     await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
     await watch.waitFor(/\n\{.*\n/s);
     // The command also survives a restart of the device.

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
-import { type Child, eventually } from "../support/process.ts";
+import { type Child, eventually, NODE, run } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
 
 const why = whyNoNamespaces();
@@ -85,6 +85,12 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     expect(lost).toMatchObject({ name: UPLINK, reason: expect.stringMatching(/was deleted/) });
     // The log has the message once.
     expect(again.stderr.split("was deleted")).toHaveLength(2);
-    expect(portsOf(await lab.status<DeviceStatus>())).toEqual([]);
+    const status = await lab.status<DeviceStatus>();
+    expect(portsOf(status)).toEqual([]);
+    expect(status.uplinks).toEqual([{ name: UPLINK, segment: "lan0", up: false }]);
+    const { port } = await again.waitForJson<{ port: number }>((l) => l.event === "listening");
+    const ask = `fetch("http://127.0.0.1:${port}/readyz").then(async (a) => console.log(a.status, await a.text()))`;
+    const { stdout } = await run([NODE, "-e", ask], { namespace: lab.device });
+    expect(stdout.trim()).toBe('503 {"ok":false,"reasons":["uplink_lost"]}');
   });
 });

@@ -13,7 +13,7 @@ import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/proto
 import { SOAK } from "../support/counts.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
-import { type DeviceStatus, portsOf } from "../support/status.ts";
+import { allPorts, type DeviceStatus, portsOf } from "../support/status.ts";
 
 const CYCLES = 500;
 const WARM_UP = 100;
@@ -71,8 +71,9 @@ describe.each(["ena", "xen"])("500 frontends of %s that come and go", (personali
   };
   const empty = () =>
     eventually("the device to be empty", async () => {
-      const { connections, nics, segment } = await status();
-      return (connections === 0 && nics.length === 0 && segment.ports.length === 0) || undefined;
+      const now = await status();
+      const { connections, nics } = now;
+      return (connections === 0 && nics.length === 0 && allPorts(now).length === 0) || undefined;
     });
 
   beforeAll(async () => {
@@ -155,8 +156,9 @@ describe.each(["ena", "xen"] as const)(
       await eventually("the memory of the NICs that left to be free", async () => {
         return (await collect()) < first!.heap + DRIVER_SLACK_BYTES || undefined;
       });
-      const { connections, nics, segment } = await device.status();
-      expect([connections, nics.length, segment.ports.length]).toEqual([0, 0, 0]);
+      const now = await device.status();
+      const { connections, nics } = now;
+      expect([connections, nics.length, allPorts(now).length]).toEqual([0, 0, 0]);
     });
   },
 );

@@ -83,7 +83,7 @@ it("attack-S10 --storm-limit changes one limit, or all", async () => {
   for (let i = 0; i < 50; i++) ena.transmit(tx, i % 2 === 0 ? broadcast() : multicast);
   await ena.raw.until("the report", ([what, , code]) => what === "fault" && code === "STORM_LIMIT");
   const status = await device.status();
-  expect(status.segment.storm).toEqual({ broadcast: 20, unknown: 20 });
+  expect(status.segments[0]!.storm).toEqual({ broadcast: 20, unknown: 20 });
   const { in: into } = portOf(status, "ena0");
   const { storm_broadcast: dropped = 0 } = into.dropped;
   expect(dropped).toBeGreaterThan(0);

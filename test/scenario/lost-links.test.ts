@@ -7,7 +7,7 @@
 import { describe, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
-import { type DeviceStatus, sum, unaccounted } from "../support/status.ts";
+import { allPorts, type DeviceStatus, portsAndLeft, sum, unaccounted } from "../support/status.ts";
 
 const FRAMES = 20_000;
 
@@ -19,8 +19,8 @@ interface Result {
 }
 
 /** Totals of a NIC name: those of its live port, and of its ports that left. */
-function totalsOf({ segment }: DeviceStatus, name: string) {
-  const ports = [...segment.ports, ...segment.left].filter((p) => p.name === name);
+function totalsOf(status: DeviceStatus, name: string) {
+  const ports = portsAndLeft(status).filter((p) => p.name === name);
   const add = (of: (port: (typeof ports)[number]) => number) =>
     ports.reduce((all, p) => all + of(p), 0);
   return {
@@ -52,15 +52,13 @@ describe.each([
     let sender: Child | undefined;
     try {
       const mac = await eventually("the receiver", async () => {
-        const { nics, segment } = await device.status();
-        const [nic] = nics as unknown as { mac: string }[];
-        return segment.ports.length === 1 ? nic?.mac : undefined;
+        const status = await device.status();
+        return allPorts(status).length === 1 ? status.nics[0]?.mac : undefined;
       });
       sender = generator("txseq", from, "-D", mac, "-R", "5000", "-n", `${FRAMES}`);
       const both = [receiver, sender];
       await eventually("frames", async () => {
-        const { segment } = await device.status();
-        const port = segment.ports.find((p) => p.name === to);
+        const port = allPorts(await device.status()).find((p) => p.name === to);
         return (port?.out.frames ?? 0) > 1000 ? true : undefined;
       });
       device.child.signal("SIGSTOP");

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
+import { allPorts } from "../support/status.ts";
 
 let device: DeviceProcess;
 
@@ -107,8 +108,8 @@ it.each(["ena", "xen"])(
       await one.exited;
     }
     await eventually("the device to free all", async () => {
-      const { segment, xen } = await device.status();
-      return segment.ports.length + xen.domains === 0 ? true : undefined;
+      const status = await device.status();
+      return allPorts(status).length + status.xen.domains === 0 ? true : undefined;
     });
   },
 );

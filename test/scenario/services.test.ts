@@ -61,7 +61,7 @@ describe.skipIf(why !== undefined)(`services, two hosts with dhclient${suffix}`,
   const folder = mkdtempSync(join(tmpdir(), "ringwire-services-"));
   const resolvConf = join(folder, "resolv.conf");
 
-  const services = () => device.status().segment.services!;
+  const services = () => device.status().segments[0]!.services!;
   const withNames = (i: number, ...argv: string[]): Promise<string> =>
     output(lab.host(i).namespace, ...withResolver(resolvConf, argv));
 
@@ -240,9 +240,9 @@ describe.skipIf(why !== undefined || missingProgram("nft") !== undefined)(
         expect(received, address).toBe(sent);
       }
       expect(await dig(from, "gateway.lab")).toContain("10.99.0.254");
-      const { segment } = await lab.status<DeviceStatus>();
-      expect(segment.services).toMatchObject({ dhcp: { leases: 1 } });
-      expect(segment.ports.map(({ kind }) => kind).sort()).toEqual(["ena", "services", "tap"]);
+      const [segment] = (await lab.status<DeviceStatus>()).segments;
+      expect(segment!.services).toMatchObject({ dhcp: { leases: 1 } });
+      expect(segment!.ports.map(({ kind }) => kind).sort()).toEqual(["ena", "services", "tap"]);
     });
   },
 );

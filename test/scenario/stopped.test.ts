@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { Neighbour } from "../support/neighbour.ts";
 import { eventually, sleep } from "../support/process.ts";
+import { portsAndLeft } from "../support/status.ts";
 
 /** More frames than an application of the pair may have waiting outside of its NIC. */
 const WAITING = 64;
@@ -30,8 +31,7 @@ it.concurrent.each([
       expect(reconnects).toBe(resets);
       expect([ab.wrong, ba.wrong]).toEqual([0, 0]);
       expect(ab.old + ba.old).toBeLessThan(WAITING);
-      const { segment } = await device.status();
-      const stale = [...segment.ports, ...segment.left].map(
+      const stale = portsAndLeft(await device.status()).map(
         (port) => port.in.dropped["stale"] ?? 0,
       );
       if (resets === 0) {

@@ -4,6 +4,7 @@ import { ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually } from "../support/process.ts";
+import { allPorts, type DeviceStatus } from "../support/status.ts";
 
 const why = whyNoNamespaces();
 /** The user that `unprivileged` children run as. */
@@ -131,8 +132,8 @@ describe.skipIf(why !== undefined)(`a TAP that can't be had${why ? `: ${why}` : 
 
   it("leaves nothing of the failed ones on the device", async () => {
     await eventually("the failed frontends' ports to go", async () => {
-      const { segment } = await lab.status<{ segment: { ports: { name: string }[] } }>();
-      return segment.ports.every((port) => port.name === "host0") || undefined;
+      const ports = allPorts(await lab.status<DeviceStatus>());
+      return ports.every((port) => port.name === "host0") || undefined;
     });
   });
 });

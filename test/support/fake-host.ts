@@ -220,7 +220,12 @@ export class FakeSwitchPort implements SwitchPort {
 }
 
 /** A NIC as the device's options describe one. */
-export const NIC = { name: "nic0", mac: Uint8Array.of(2, 0, 0, 0, 0, 1), maxMtu: 9216 };
+export const NIC = {
+  name: "nic0",
+  segment: "lan0",
+  mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+  maxMtu: 9216,
+};
 
 /** The surroundings of either kind of NIC, on memory of either kind. */
 export class FakeSurroundings<M extends FakeDma> implements NicHost {

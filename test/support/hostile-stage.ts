@@ -2,13 +2,14 @@
  * The stage of every hostile test: a real device process, a live pair of neighbours on it, and the
  * check after each block that nobody but the attacker noticed anything.
  */
+import { SERVICES_PORT } from "../../device/services/options.ts";
 import { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
 import { eventually } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
 import { differences } from "./same.ts";
-import { type DeviceStatus, unaccounted } from "./status.ts";
+import { type DeviceStatus, portsOf, unaccounted } from "./status.ts";
 
 /** How far a device's memory may grow under attack: heap that its collector has not freed yet. */
 const RSS_SLACK_BYTES = 160 << 20;
@@ -87,10 +88,7 @@ export class HostileStage {
       },
       10_000,
     );
-    const ports = gone.segment.ports
-      .filter(({ kind }) => kind !== "services")
-      .map((port) => port.name)
-      .sort();
+    const ports = portsOf(gone).filter((name) => name !== SERVICES_PORT);
     compare("ports left", ports.join(), "pair-a,pair-b");
     for (const nic of gone.nics) {
       for (const [code, n] of Object.entries(nic.faults)) {

@@ -505,13 +505,12 @@ export class DeviceEnd<N extends Nic> {
         lines: new LogLimit(log, clock.now, 1000),
         clock,
         agent: "test",
-        segment: { name: "lan0", attach },
         events,
         roundTrips: { observe() {} },
         // A device never offers less than the protocol's minimum. The driver may use less of it.
         pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
         checkWindows: false,
-        admit: () => ({ config: this.config, epoch: 1 }),
+        admit: () => ({ config: this.config, segment: { attach }, epoch: 1 }),
         create: (_connection, host) => {
           this.memory = host.memory as LinkMemory;
           this.nic = make(host);

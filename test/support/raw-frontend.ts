@@ -118,17 +118,26 @@ export class RawFrontend {
     });
   }
 
-  /** `alive`: answers heartbeats and reports progress. */
-  static async connect(port: number, { alive = true } = {}): Promise<RawFrontend> {
-    const ws = new WebSocket(`ws://127.0.0.1:${port}${NIC_PATH}`, SUBPROTOCOL);
+  /** `alive`: answers heartbeats and reports progress. `token`: shown to the device. */
+  static async connect(
+    port: number,
+    { alive = true, token = "" }: { readonly alive?: boolean; readonly token?: string } = {},
+  ): Promise<RawFrontend> {
+    const headers = token === "" ? {} : { authorization: `Bearer ${token}` };
+    const ws = new WebSocket(`ws://127.0.0.1:${port}${NIC_PATH}`, SUBPROTOCOL, { headers });
     const raw = new RawFrontend(ws, alive);
     await once(ws, "open");
     return raw;
   }
 
   /** Connects, says hello as `name` and waits for the welcome. */
-  static async join(port: number, name: string, hello: object = {}): Promise<RawFrontend> {
-    const raw = await RawFrontend.connect(port);
+  static async join(
+    port: number,
+    name: string,
+    hello: object = {},
+    token?: string,
+  ): Promise<RawFrontend> {
+    const raw = await RawFrontend.connect(port, token === undefined ? {} : { token });
     raw.hello(name, hello);
     await raw.until("welcome", ([what]) => what === "welcome");
     return raw;

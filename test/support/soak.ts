@@ -13,7 +13,7 @@ import { DeviceProcess } from "./device-process.ts";
 import { FLOOD_NAMES } from "./floods.ts";
 import { type Child, eventually, NODE, ROOT, sleep, start, startRingwire } from "./process.ts";
 import type { Random } from "./random.ts";
-import { type DeviceStatus, type PortStatus, unaccounted } from "./status.ts";
+import { type DeviceStatus, type PortStatus, portsAndLeft, unaccounted } from "./status.ts";
 
 const WORKER = join(ROOT, "test/bench/ring-worker.ts");
 const FLOOD_WORKER = join(ROOT, "test/support/flood-worker.ts");
@@ -276,8 +276,8 @@ async function end(child: Child): Promise<void> {
 }
 
 /** Sum over the live port of a name and its ports that left. */
-function total({ segment }: DeviceStatus, name: string, of: (port: PortStatus) => number): number {
-  return [...segment.ports, ...segment.left]
+function total(status: DeviceStatus, name: string, of: (port: PortStatus) => number): number {
+  return portsAndLeft(status)
     .filter((port) => port.name === name)
     .reduce((all, port) => all + of(port as PortStatus), 0);
 }
@@ -288,7 +288,7 @@ const framesOf = (status: DeviceStatus): number =>
 /** Drops of the pairs by reason. */
 export function dropsOf(status: DeviceStatus): Record<string, number> {
   const drops: Record<string, number> = {};
-  for (const port of [...status.segment.ports, ...status.segment.left]) {
+  for (const port of portsAndLeft(status)) {
     if (!ALL.some((name) => name === port.name)) continue;
     for (const counts of [port.in.dropped, port.out.dropped, port.lost.in, port.lost.out]) {
       for (const [reason, frames] of Object.entries(counts)) {

@@ -29,12 +29,22 @@ export function merged(base: unknown, changes: unknown): unknown {
 
 export type { DeviceStatus, PortStatus };
 
+/** The ports of all segments. */
+export const allPorts = ({ segments }: DeviceStatus): PortStatus[] =>
+  segments.flatMap(({ ports }) => ports);
+
+/** Those, and the ports that left. */
+export const portsAndLeft = ({ segments }: DeviceStatus) =>
+  segments.flatMap(({ ports, left }) => [...ports, ...left]);
+
 export function portsOf(status: DeviceStatus): string[] {
-  return status.segment.ports.map((port) => port.name).sort();
+  return allPorts(status)
+    .map((port) => port.name)
+    .sort();
 }
 
 export function portOf(status: DeviceStatus, name: string): PortStatus {
-  const port = status.segment.ports.find((candidate) => candidate.name === name);
+  const port = allPorts(status).find((candidate) => candidate.name === name);
   if (port === undefined) throw new Error(`no port ${name} in ${portsOf(status).join(", ")}`);
   return port;
 }
@@ -51,7 +61,7 @@ export function unaccounted(status: DeviceStatus): string[] {
   const { wrong, compare } = differences();
   let sent = 0;
   let offered = 0;
-  for (const port of [...status.segment.ports, ...status.segment.left]) {
+  for (const port of portsAndLeft(status)) {
     const { in: input, out } = port;
     const taken = input.forwarded + input.flooded + sum(input.dropped);
     compare(`${port.name}: frames in`, input.frames, taken);

@@ -38,7 +38,7 @@ beforeEach(() => {
 });
 
 function open(clients: readonly Client[] | undefined, certificates = false): void {
-  gate = new Gate({ clients, segment: "lan0", certificates, now: () => now });
+  gate = new Gate({ clients, segments: ["lan0"], certificates, now: () => now });
 }
 
 it("without clients and certificates everybody may", () => {

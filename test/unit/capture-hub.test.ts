@@ -34,6 +34,7 @@ class QueuePort extends TestPort {
 /** A link without a NIC; the test supplies its batches. */
 class TestLink implements RingSource {
   readonly name: string;
+  readonly segment = "lan";
   readonly mac = Uint8Array.from(A);
   readonly personality = "ena";
   readonly epoch = 7;
@@ -66,8 +67,7 @@ class Stage {
   constructor(whenFull: "drop" | "hold" = "drop") {
     this.segment = new Switch({ name: "lan", now: () => 0, whenFull });
     this.hub = new CaptureHub({
-      segment: this.segment,
-      segmentName: "lan",
+      segments: [this.segment],
       agent: "test 1",
       log: this.log,
     });

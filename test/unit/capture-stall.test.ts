@@ -37,7 +37,7 @@ class Stage {
   constructor() {
     const { segment, log } = this;
     const now = () => performance.now() + this.laterMs;
-    this.hub = new CaptureHub({ segment, segmentName: "lan", agent: "test 1", log, now });
+    this.hub = new CaptureHub({ segments: [segment], agent: "test 1", log, now });
   }
 
   /** A capture into a stream with a small buffer that is never read. */

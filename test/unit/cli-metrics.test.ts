@@ -14,22 +14,29 @@ const snapshot = statusWith({
   },
   connections: 2,
   captures: { running: 3, begun: 8, cutOff: 1 },
+  events: { readers: 2, published: 40, cutOff: 1 },
+  uplinks: [
+    { name: "lab0", segment: "lan0", up: true },
+    { name: "lab1", segment: "lan0", up: false },
+  ],
   seconds: 7,
-  segment: {
-    name: "lan0",
-    addresses: 4,
-    learned: 2,
-    macMoves: 3,
-    services: { answers: { dns: 5 }, unanswered: { rate: 2 }, dhcp: { pool: 9, leases: 4 } },
-    ports: [
-      {
-        name: "ena0",
-        in: { frames: 10, bytes: 600, dropped: { runt: 1 } },
-        out: { frames: 20, bytes: 1200, dropped: { rx_overrun: 2 } },
-        lost: { in: {}, out: { rx_overrun: 5, link_backlog: 4 } },
-      },
-    ],
-  },
+  segments: [
+    {
+      name: "lan0",
+      addresses: 4,
+      learned: 2,
+      macMoves: 3,
+      services: { answers: { dns: 5 }, unanswered: { rate: 2 }, dhcp: { pool: 9, leases: 4 } },
+      ports: [
+        {
+          name: "ena0",
+          in: { frames: 10, bytes: 600, dropped: { runt: 1 } },
+          out: { frames: 20, bytes: 1200, dropped: { rx_overrun: 2 } },
+          lost: { in: {}, out: { rx_overrun: 5, link_backlog: 4 } },
+        },
+      ],
+    },
+  ],
   nics: [
     {
       name: "ena0",
@@ -97,34 +104,34 @@ describe("metricsText", () => {
       // The same reason for a drop of the switch and for a loss in the port.
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="rx_overrun"} 7',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_backlog"} 4',
-      'ringwire_nic_link_round_trip_seconds{nic="ena0"} 0.25',
-      'ringwire_nic_unsent_bytes{nic="ena0"} 9',
-      'ringwire_nic_batches_total{nic="ena0",direction="out"} 100',
-      'ringwire_nic_batches_total{nic="ena0",direction="in"} 101',
-      'ringwire_nic_late_batches_total{nic="ena0"} 102',
-      'ringwire_nic_push_misses_total{nic="ena0"} 6',
-      'ringwire_faults_total{nic="ena0",side="device",code="TX_PHASE"} 2',
-      'ringwire_faults_total{nic="ena0",side="frontend",code="DMA_UNMAPPED"} 1',
-      'ringwire_ena_admin_commands_total{nic="ena0"} 48',
-      'ringwire_ena_resets_total{nic="ena0",reason="NORMAL"} 1',
-      'ringwire_ena_interrupts_total{nic="ena0",vector="0"} 11',
-      'ringwire_xen_connected{nic="xn0"} 1',
-      'ringwire_xen_grants{nic="xn0"} 516',
-      'ringwire_xen_grants_in_use{nic="xn0"} 4',
-      'ringwire_xen_grant_refusals_total{nic="xn0",status="general_error"} 3',
-      'ringwire_xen_store_nodes{nic="xn0"} 26',
-      'ringwire_xen_store_bytes{nic="xn0"} 2472',
-      'ringwire_xen_tx_packets_total{nic="xn0",queue="0"} 31',
-      'ringwire_xen_tx_lost_total{nic="xn0",queue="0"} 1',
-      'ringwire_xen_tx_reads_total{nic="xn0",queue="0"} 2',
-      'ringwire_xen_tx_credit_waits_total{nic="xn0",queue="0"} 5',
-      'ringwire_xen_rx_packets_total{nic="xn0",queue="0"} 32',
-      'ringwire_xen_rx_lost_total{nic="xn0",queue="0"} 6',
-      'ringwire_xen_rx_expired_total{nic="xn0",queue="0"} 4',
-      'ringwire_xen_rx_copy_errors_total{nic="xn0",queue="0"} 7',
-      'ringwire_xen_rx_stalls_total{nic="xn0",queue="0"} 1',
-      'ringwire_xen_rx_queued_bytes{nic="xn0",queue="0"} 1514',
-      'ringwire_xen_spurious_events_total{nic="xn0",queue="0"} 9',
+      'ringwire_nic_link_round_trip_seconds{segment="lan0",nic="ena0"} 0.25',
+      'ringwire_nic_unsent_bytes{segment="lan0",nic="ena0"} 9',
+      'ringwire_nic_batches_total{segment="lan0",nic="ena0",direction="out"} 100',
+      'ringwire_nic_batches_total{segment="lan0",nic="ena0",direction="in"} 101',
+      'ringwire_nic_late_batches_total{segment="lan0",nic="ena0"} 102',
+      'ringwire_nic_push_misses_total{segment="lan0",nic="ena0"} 6',
+      'ringwire_faults_total{segment="lan0",nic="ena0",side="device",code="TX_PHASE"} 2',
+      'ringwire_faults_total{segment="lan0",nic="ena0",side="frontend",code="DMA_UNMAPPED"} 1',
+      'ringwire_ena_admin_commands_total{segment="lan0",nic="ena0"} 48',
+      'ringwire_ena_resets_total{segment="lan0",nic="ena0",reason="NORMAL"} 1',
+      'ringwire_ena_interrupts_total{segment="lan0",nic="ena0",vector="0"} 11',
+      'ringwire_xen_connected{segment="lan0",nic="xn0"} 1',
+      'ringwire_xen_grants{segment="lan0",nic="xn0"} 516',
+      'ringwire_xen_grants_in_use{segment="lan0",nic="xn0"} 4',
+      'ringwire_xen_grant_refusals_total{segment="lan0",nic="xn0",status="general_error"} 3',
+      'ringwire_xen_store_nodes{segment="lan0",nic="xn0"} 26',
+      'ringwire_xen_store_bytes{segment="lan0",nic="xn0"} 2472',
+      'ringwire_xen_tx_packets_total{segment="lan0",nic="xn0",queue="0"} 31',
+      'ringwire_xen_tx_lost_total{segment="lan0",nic="xn0",queue="0"} 1',
+      'ringwire_xen_tx_reads_total{segment="lan0",nic="xn0",queue="0"} 2',
+      'ringwire_xen_tx_credit_waits_total{segment="lan0",nic="xn0",queue="0"} 5',
+      'ringwire_xen_rx_packets_total{segment="lan0",nic="xn0",queue="0"} 32',
+      'ringwire_xen_rx_lost_total{segment="lan0",nic="xn0",queue="0"} 6',
+      'ringwire_xen_rx_expired_total{segment="lan0",nic="xn0",queue="0"} 4',
+      'ringwire_xen_rx_copy_errors_total{segment="lan0",nic="xn0",queue="0"} 7',
+      'ringwire_xen_rx_stalls_total{segment="lan0",nic="xn0",queue="0"} 1',
+      'ringwire_xen_rx_queued_bytes{segment="lan0",nic="xn0",queue="0"} 1514',
+      'ringwire_xen_spurious_events_total{segment="lan0",nic="xn0",queue="0"} 9',
       "ringwire_xen_domains 1",
       "ringwire_xen_machine_store_nodes 57",
       "ringwire_xen_backend_ports 2",
@@ -138,10 +145,16 @@ describe("metricsText", () => {
       'ringwire_service_drops_total{segment="lan0",reason="rate"} 2',
       "ringwire_captures_running 3",
       'ringwire_build_info{version="1.2.3",wire="1",node="v24.0.0"} 1',
-      'ringwire_nic_info{nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',
-      'ringwire_nic_up{nic="ena0"} 1',
-      'ringwire_nic_ready{nic="ena0"} 1',
-      'ringwire_nic_ready{nic="xn0"} 1',
+      'ringwire_nic_info{segment="lan0",nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",agent="ringwire/1.2.2",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',
+      'ringwire_port_up{segment="lan0",port="ena0"} 1',
+      'ringwire_uplink_up{segment="lan0",uplink="lab0"} 1',
+      'ringwire_uplink_up{segment="lan0",uplink="lab1"} 0',
+      "ringwire_event_readers 2",
+      "ringwire_events_total 40",
+      "ringwire_event_readers_cut_off_total 1",
+      'ringwire_nic_up{segment="lan0",nic="ena0"} 1',
+      'ringwire_nic_ready{segment="lan0",nic="ena0"} 1',
+      'ringwire_nic_ready{segment="lan0",nic="xn0"} 1',
       "ringwire_http_accepted_total 90",
       'ringwire_http_connections{state="requests"} 4',
       'ringwire_http_connections{state="pages"} 1',
@@ -166,7 +179,9 @@ describe("metricsText", () => {
       lost: { in: {}, out: { link_lost: 3 } },
     });
     const status = statusWith({
-      segment: { name: "lan0", ports: [port(10)], left: [port(100)] },
+      segments: [
+        { name: "lan0", ports: [port(10)], left: [port(100), { ...port(1), name: "gone" }] },
+      ],
       nics: [
         {
           name: "ena0",
@@ -185,14 +200,16 @@ describe("metricsText", () => {
     const { text } = await metricsText(status);
     const lines = new Set(text.split("\n"));
     for (const line of [
-      'ringwire_nic_up{nic="ena0"} 1',
-      'ringwire_nic_up{nic="gone"} 0',
+      'ringwire_nic_up{segment="lan0",nic="ena0"} 1',
+      'ringwire_nic_up{segment="lan0",nic="gone"} 0',
+      'ringwire_port_up{segment="lan0",port="ena0"} 1',
+      'ringwire_port_up{segment="lan0",port="gone"} 0',
       'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 110',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 2',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_lost"} 6',
-      'ringwire_faults_total{nic="ena0",side="device",code="MAC_SPOOF"} 5',
-      'ringwire_ena_resets_total{nic="ena0",reason="NORMAL"} 1',
-      'ringwire_ena_resets_total{nic="ena0",reason="KEEP_ALIVE_TO"} 3',
+      'ringwire_faults_total{segment="lan0",nic="ena0",side="device",code="MAC_SPOOF"} 5',
+      'ringwire_ena_resets_total{segment="lan0",nic="ena0",reason="NORMAL"} 1',
+      'ringwire_ena_resets_total{segment="lan0",nic="ena0",reason="KEEP_ALIVE_TO"} 3',
     ]) {
       if (!lines.has(line)) throw new Error(`${line} is missing`);
     }
@@ -242,7 +259,7 @@ describe("metricsText", () => {
     setImmediate(count);
     const { text } = await metricsText({ ...snapshot, nics });
     ended = true;
-    expect(text).toContain('ringwire_nic_up{nic="n399"} 1');
+    expect(text).toContain('ringwire_nic_up{segment="lan0",nic="n399"} 1');
     expect(turns).toBeGreaterThan(2);
   });
 
@@ -255,7 +272,9 @@ describe("metricsText", () => {
 
   it("is a page also before anybody came", async () => {
     const segment = { name: "lan0", ports: [], left: [], addresses: 0, learned: 0 };
-    const { text } = await metricsText(statusWith({ segment, nics: [], left: { nics: [] } }));
+    const { text } = await metricsText(
+      statusWith({ segments: [segment], nics: [], left: { nics: [] } }),
+    );
     expect(text).toContain('ringwire_fdb_entries{segment="lan0"} 0');
     expect(text).toContain("process_cpu_seconds_total");
   });

@@ -287,7 +287,7 @@ describe("text for people", () => {
       out: { dropped: { rx_overrun: 2, runt: 3 } },
       lost: { in: { tx_fault: 4 }, out: { rx_overrun: 5 } },
     };
-    expect(dropsOf(merged(pageOf().segment.ports[0], port) as PortStatus)).toEqual({
+    expect(dropsOf(merged(pageOf().segments[0]!.ports[0], port) as PortStatus)).toEqual({
       runt: 4,
       rx_overrun: 7,
       tx_fault: 4,
@@ -296,10 +296,10 @@ describe("text for people", () => {
 
   it("ux-C1 a status has no heading without rows, however narrow the terminal", () => {
     expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
-    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: [] };
+    const status = { ...pageOf(), nics: pageOf().nics.slice(0, 1), addresses: {} };
     expect(statusLines(status).join("\n")).not.toContain("Xen");
-    const { services: _, ...segment } = status.segment;
-    expect(statusLines({ ...status, segment }).join("\n")).not.toContain("Services");
+    const segments = status.segments.map(({ services: _, ...segment }) => segment);
+    expect(statusLines({ ...status, segments }).join("\n")).not.toContain("Services");
   });
 
   it("a status lists the services of the segment, their leases, and how many more there are", () => {
@@ -309,8 +309,8 @@ describe("text for people", () => {
       unanswered: { port_rate: 7 },
       dhcp: { leases: 300, offers: 1, list: [lease] },
     };
-    const status = statusWith({ segment: { services } });
-    const text = statusLines({ ...status, addresses: [] })
+    const status = statusWith({ segments: [{ services }] });
+    const text = statusLines({ ...status, addresses: {} })
       .map(strip)
       .join("\n");
     expect(text).toMatch(/^Services\naddress +answers +no answer\n10\.0\.0\.1\/24 +dhcp 2,?0/m);
@@ -327,8 +327,8 @@ describe("text for people", () => {
     };
     const nics = [nic("ena10", 1), nic("ena2", 3), nic("ena1", 0)];
     const ports = nics.map(({ name }) => ({ name, kind: "ena" }));
-    const status = statusWith({ segment: { ports, left: [] }, left: { nics: [] } });
-    const lines = statusLines({ ...status, nics, addresses: [] }).map(strip);
+    const status = statusWith({ segments: [{ ports, left: [] }], left: { nics: [] } });
+    const lines = statusLines({ ...status, nics, addresses: {} }).map(strip);
     const rows = lines.filter((line) => line.startsWith("ena"));
     expect(rows.map((row) => row.split(" ")[0])).toEqual([
       ...["ena1", "ena2", "ena10"],

@@ -44,7 +44,7 @@ const model = {
 const page = (changes: object = {}) => {
   const nic = merged(pageOf().nics[1], { name: "xn0", nic: model }) as NicStatus;
   const nics = [{ ...nic, nic: { ...nic.nic, ...changes } }];
-  const lines = statusLines({ ...pageOf(), nics, addresses: [] });
+  const lines = statusLines({ ...pageOf(), nics, addresses: {} });
   return lines.map((line) => line.split(/ {2,}/));
 };
 

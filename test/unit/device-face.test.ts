@@ -31,8 +31,8 @@ describe("two devices of one process", () => {
     await RawFrontend.join(two.port, "other");
     expect(nicsOf(one)).toEqual(["same"]);
     expect(nicsOf(two)).toEqual(["same", "other"]);
-    expect(one.status()).toMatchObject({ segment: { name: "lan0" }, xen: { domains: 1 } });
-    expect(two.status()).toMatchObject({ segment: { name: "lan1" }, xen: { domains: 1 } });
+    expect(one.status()).toMatchObject({ segments: [{ name: "lan0" }], xen: { domains: 1 } });
+    expect(two.status()).toMatchObject({ segments: [{ name: "lan1" }], xen: { domains: 1 } });
     // Both are the first domain of their device.
     for (const device of [one, two]) {
       const [nic] = device.status()["nics"] as object[];
@@ -141,8 +141,8 @@ describe("opening", () => {
   });
 
   it.each<[DeviceOptions, RegExp]>([
-    [{ segments: [] }, /one segment, not 0/],
-    [{ segments: [{}, {}] }, /one segment, not 2/],
+    [{ segments: [] }, /segments: Too small/],
+    [{ segments: [{}, {}] }, /segments\[1\]\.name: is there twice/],
     [{ segments: { uplinks: ["eth0"] } }, /takes tap:NAME, not "eth0"/],
     [{ segments: { uplinks: ["tap:any"] } }, /takes no reserved name: "any"/],
   ])("refuses %o", async (options, says) => {

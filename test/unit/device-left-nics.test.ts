@@ -18,6 +18,7 @@ test("attack-S9 a name's faults, reports and resets add up over its connections"
     nics: [
       {
         name: "ena0",
+        segment: "lan0",
         personality: "ena",
         connections: 2,
         faults: { A: 3, B: 3 },

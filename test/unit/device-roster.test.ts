@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Refusal } from "../../device/admission.ts";
 import { Roster } from "../../device/roster.ts";
+import type { PortOptions } from "../../device/switch/port-options.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { type Hello, parseHello } from "../../shared/wire/hello.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
@@ -21,11 +22,17 @@ class Frontend {
 let roster: Roster<Frontend>;
 let uplinks: string[];
 let processes: number;
+/** Options of every port. */
+let rules: PortOptions;
 
 beforeEach(() => {
   uplinks = [];
+  rules = {};
   processes = 0;
-  roster = new Roster({ name: "lan0", hasPort: (name) => uplinks.includes(name) }, 64);
+  roster = new Roster(
+    { name: "lan0", hasPort: (name) => uplinks.includes(name), optionsOf: () => rules },
+    64,
+  );
 });
 
 /**

@@ -14,7 +14,7 @@ function tableOf(count: number) {
   for (let i = 0; i < count; i++) macs.learn(0x0200, (i * 7919) % count, 0, 0);
   return {
     keys: macs.keys(0),
-    entry: (key: number) => {
+    entry: (key: bigint) => {
       const found = macs.entry(key, 0);
       if (found === undefined) return undefined;
       return { mac: found.mac, port: "p", static: false, ageSeconds: 0, moves: 0, movedFrom: "" };
@@ -24,7 +24,7 @@ function tableOf(count: number) {
 }
 
 function pageOf(table: ReturnType<typeof tableOf>, query: string) {
-  const page = addressPage(table, query);
+  const page = addressPage(table, new URLSearchParams(query));
   if (typeof page === "string") throw new Error(page);
   return page;
 }
@@ -78,7 +78,7 @@ describe("GET /addresses", () => {
     ["page=2", /"page" is unknown; there is after, limit/],
     ["constructor=1", /unknown/],
   ])("%s is refused with a sentence", (query, says) => {
-    expect(addressPage(tableOf(5), query)).toMatch(says);
+    expect(addressPage(tableOf(5), new URLSearchParams(query))).toMatch(says);
   });
 
   it("attack-S1: the snapshot of a switch has the number of its addresses, and no list", () => {
@@ -91,11 +91,17 @@ describe("GET /addresses", () => {
 it("attack-S1: status shows the entries that it was given, and how many more there are", () => {
   const entry = { mac: "02:00:00:00:00:01", port: "a", ageSeconds: 3, moves: 0, movedFrom: "" };
   const lines = statusLines({
-    ...statusWith({ segment: { ports: [], left: [], addresses: 7 }, nics: [], left: { nics: [] } }),
-    addresses: [
-      { ...entry, static: false },
-      { ...entry, mac: "02:00:00:00:00:02", static: true },
-    ],
+    ...statusWith({
+      segments: [{ ports: [], left: [], addresses: 7 }],
+      nics: [],
+      left: { nics: [] },
+    }),
+    addresses: {
+      lan0: [
+        { ...entry, static: false },
+        { ...entry, mac: "02:00:00:00:00:02", static: true },
+      ],
+    },
   });
   expect(lines.join("\n")).toMatch(/02:00:00:00:00:01 +a +3 s.*\n02:00:00:00:00:02 +a +static/);
   expect(lines.at(-1)).toBe("... and 5 more");

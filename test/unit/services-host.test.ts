@@ -168,6 +168,40 @@ describe("ARP", () => {
   });
 });
 
+describe("rules for all ports", () => {
+  it("that isolate and guard guests leave them the services", () => {
+    const rules = [{ name: "*", isolated: true, guard: true, sticky: 1 }];
+    const made = new ServiceStage(ALL_ON, { rules });
+    made.add("a", MAC);
+    const other = made.add("b", [2, 0, 0, 0, 0, 8]);
+    expect(made.say(0, ping())).toHaveLength(1);
+    expect(made.say(0, routerSolicitation()).map(told)).toMatchObject([{ type: 134 }]);
+    expect(made.nics[other]!.port.got).toEqual([]);
+  });
+
+  it("that name a VLAN place the services in it", () => {
+    const made = new ServiceStage(ALL_ON, { rules: [{ name: "*", access: 10 }] });
+    made.add("a", MAC);
+    expect(made.say(0, ping())).toHaveLength(1);
+    const apart = new ServiceStage(ALL_ON, { rules: [{ name: "a", access: 10 }] });
+    apart.add("a", MAC);
+    expect(apart.say(0, ping())).toEqual([]);
+  });
+});
+
+it("two NICs beside the services flood each other without a limit", () => {
+  const made = new ServiceStage(ALL_ON, { storm: { broadcast: 1, multicast: 1, unknown: 1 } });
+  made.add("a", MAC);
+  const other = made.nics[made.add("b", [2, 0, 0, 0, 0, 8])]!;
+  const frame = ping();
+  frame.fill(255, 0, 6);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got).toHaveLength(5);
+  made.add("c", [2, 0, 0, 0, 0, 7]);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got.length).toBeLessThan(8);
+});
+
 describe("limits", () => {
   /** NICs with a ping each. */
   const pingers = (made: ServiceStage, count: number, data = 8) =>
@@ -235,7 +269,7 @@ describe("limits", () => {
   );
 
   it("on a segment that holds, senders wait, and a slow receiver delays nobody", () => {
-    const made = new ServiceStage(ALL_ON, "hold");
+    const made = new ServiceStage(ALL_ON, { whenFull: "hold" });
     let woken = 0;
     const nics = pingers(made, 3);
     for (const { plug } of made.nics) plug.onReady = () => woken++;

@@ -6,14 +6,14 @@ import { ipv4Text, ipv6Text } from "../../device/services/addresses.ts";
 import { gatewayCommands } from "../../device/services/gateway.ts";
 import {
   commonServices,
-  parseServices,
   type ServiceOptions,
+  serviceOptions,
   servicePlan,
 } from "../../device/services/options.ts";
 
 const ADDRESS = "10.0.0.1/24";
 const poolOf = (services: ServiceOptions) => {
-  const { from, to, excluded } = servicePlan(parseServices(services, "lan0")!).dhcp!;
+  const { from, to, excluded } = servicePlan(serviceOptions.parse(services)).dhcp!;
   return { pool: `${ipv4Text(from)} ${ipv4Text(to)}`, excluded: [...excluded].map(ipv4Text) };
 };
 
@@ -86,8 +86,10 @@ describe("refused, with the key and the reason", () => {
     [{ address: ADDRESS, gateway: { tap: "a/b" } }, "services.gateway.tap takes the name of an"],
     [{ address: ADDRESS, pings: true }, 'services Unrecognized key: "pings"'],
   ])("%j: %s", (services, message) => {
-    expect(() => parseServices(services, "red")).toThrow(TypeError);
-    expect(() => parseServices(services, "red")).toThrow(`segment red: ${message}`);
+    const [issue] = serviceOptions.safeParse(services).error?.issues ?? [];
+    expect(`${["services", ...(issue?.path ?? [])].join(".")} ${issue?.message}`).toContain(
+      message,
+    );
     expect(segmentOptions.safeParse({ services }).success).toBe(false);
   });
 });
@@ -112,7 +114,7 @@ describe("defaults", () => {
     expect(off).toMatchObject({ icmp: false, dhcp: undefined, domain: undefined, ra: undefined });
     const no = servicePlan({ address: ADDRESS, address6: "fd00::1/64", dhcp: false, ra: false });
     expect(no).toMatchObject({ dhcp: undefined, ra: undefined });
-    expect(parseServices({ address: ADDRESS, ra: false, dns: false }, "lan0")).toBeDefined();
+    expect(serviceOptions.parse({ address: ADDRESS, ra: false, dns: false })).toBeDefined();
     const on = servicePlan({ address: ADDRESS, address6: "fd00::1/64", ra: true, dns: true });
     expect(on).toMatchObject({
       domain: "lab",
@@ -144,7 +146,7 @@ describe("defaults", () => {
   });
 
   it("the short form of the command line is accepted", () => {
-    expect(parseServices(commonServices(ADDRESS), "lan0")).toEqual({
+    expect(serviceOptions.parse(commonServices(ADDRESS))).toEqual({
       address: ADDRESS,
       icmp: true,
       dhcp: true,
@@ -171,7 +173,7 @@ describe("a device", () => {
       listen: { port: 0 },
       segments: { name: "lab", services: commonServices("10.0.0.1/24") },
     });
-    const { segment } = device.status();
+    const segment = device.status().segments[0]!;
     expect(segment.ports).toMatchObject([{ name: "services", kind: "services" }]);
     expect(segment.services).toMatchObject({
       address: "10.0.0.1/24",
@@ -185,17 +187,17 @@ describe("a device", () => {
   it("refuses wrong services before it opens anything", async () => {
     const segments = { services: { address: "10.0.0.1" } };
     await expect(openDevice({ listen: { port: 0 }, segments })).rejects.toThrow(
-      "segment lan0: services.address takes an IPv4 address",
+      "segments[0].services.address: takes an IPv4 address",
     );
     const both = { services: commonServices("10.0.0.1/24"), uplinks: ["tap:services"] };
     await expect(openDevice({ listen: { port: 0 }, segments: both })).rejects.toThrow(
-      'segment lan0: "services" is the port of its services',
+      'segments[0].uplinks[0]: "services" is the port of the services of this segment',
     );
   });
 
   it("has no services without the option", async () => {
     await using device = await openDevice({ listen: { port: 0 } });
-    expect(device.status().segment).not.toHaveProperty("services");
-    expect(device.status().segment.ports).toEqual([]);
+    expect(device.status().segments[0]).not.toHaveProperty("services");
+    expect(device.status().segments[0]!.ports).toEqual([]);
   });
 });

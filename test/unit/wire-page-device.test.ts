@@ -19,6 +19,7 @@ import { BASE, broadcast, RawEna } from "../support/raw-ena.ts";
 import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { RawXen, VIF } from "../support/raw-xen.ts";
+import { allPorts } from "../support/status.ts";
 
 const PAGE = 4096;
 let device: Device;
@@ -303,8 +304,7 @@ test("page-P6 a peer that reports no progress gets no more frames, and keeps its
   frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 8, 8, 0x88, 0xb6]);
   sender.ena.transmit(sender.tx, frame);
   expect(await sender.ena.raw.survived()).toBe(true);
-  const { segment } = device.status();
-  const dropped = segment.ports.find((each) => each.name === called)?.out.dropped;
+  const dropped = allPorts(device.status()).find((each) => each.name === called)?.out.dropped;
   expect(dropped).toEqual({ link_backlog: 1 });
   expect(await deaf.survived()).toBe(true);
   await Promise.all([deaf.end(), sender.ena.raw.end()]);

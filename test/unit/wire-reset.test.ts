@@ -12,6 +12,7 @@ import { eventually } from "../support/process.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { WELCOME } from "../support/rogue-device.ts";
+import { allPorts } from "../support/status.ts";
 
 const PAGE = 4096;
 /** Connections at the same time. */
@@ -74,7 +75,7 @@ describe("a device", () => {
   const clean = async (): Promise<void> => {
     await eventually("the sessions to be gone", () => {
       const left = device.status();
-      const { length: ports } = left.segment.ports;
+      const { length: ports } = allPorts(left);
       return Promise.resolve(
         left.connections === 0 && left.nics.length === 0 && ports === 0 ? true : undefined,
       );

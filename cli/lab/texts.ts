@@ -1,0 +1,23 @@
+/** What editors show for the keys of a segment and of its ports. */
+export const SEGMENT_TEXTS: Readonly<Record<string, string>> = {
+  name: "name of the segment (lan0)",
+  id: "the same for all devices that uplinks join to one segment (random)",
+  "when-full": "what happens to a frame whose receiver has no room (drop)",
+  storm: "frames a second that a NIC may flood, by kind; an uplink may flood ten times as many",
+  uplinks: "uplinks, each as tap:NAME",
+  port: "a rule: the policy of every port whose name fits; of two rules with one key the later counts",
+  services: "services that the device offers on this segment",
+  "port.name": "name of NICs and uplinks, with * for any letters",
+  "port.isolated": "true: frames of this port reach only ports that are not isolated",
+  "port.addresses": "the only MAC addresses that the port may use",
+  "port.sticky": "the port keeps the first MAC addresses that it uses, as many as this",
+  "port.storm": "frames a second that the port may flood, by kind",
+  "port.rate": "bits a second that the port may send",
+  "port.burst": "bytes that the port may send at once above its rate (those of 100 ms)",
+  "port.guard": "true: ARP and neighbour discovery may name no other host, and no router",
+  "port.ips": "IP addresses that a guarded port may announce (any)",
+  "port.mtu": "largest packet of the port, in bytes without the Ethernet header",
+  "port.access": "VLAN of an access port: its frames carry no tag",
+  "port.trunk": 'VLANs of a trunk port: its frames carry tags; "all" for every VLAN',
+  "port.native": "VLAN of the frames without a tag on a trunk",
+};
