@@ -1,7 +1,7 @@
 /** What zod finds in a file, as sentences: a place, and the values that it accepts. */
 import * as z from "zod";
 import { similar } from "../common/similar.ts";
-import { kebab } from "./keys.ts";
+import { filePath, kebab } from "./keys.ts";
 import type { Path } from "./toml.ts";
 
 export interface Issue {
@@ -41,7 +41,7 @@ export function issuesOf(
 }
 
 function sentences(issue: ZodIssue, value: unknown, keysOf: (path: Path) => string[]): Issue[] {
-  const path = issue.path.map((key) => (typeof key === "string" ? kebab(key) : key));
+  const path = filePath(issue.path);
   if (issue.code === "unrecognized_keys") {
     const known = keysOf(issue.path).map(kebab);
     return issue.keys.map((key) => {

@@ -1,5 +1,8 @@
 /** Options of services: what a user may write, and what it amounts to. */
 import { describe, expect, it } from "vitest";
+import { issuesOf } from "../../cli/config/issues.ts";
+import { withLibraryKeys } from "../../cli/config/keys.ts";
+import { TomlFile } from "../../cli/config/toml.ts";
 import { openDevice } from "../../device/index.ts";
 import { segmentOptions } from "../../device/segments/options.ts";
 import { ipv4Text, ipv6Text } from "../../device/services/addresses.ts";
@@ -200,4 +203,20 @@ describe("a device", () => {
     expect(device.status().segments[0]).not.toHaveProperty("services");
     expect(device.status().segments[0]!.ports).toEqual([]);
   });
+});
+
+it("names of NICs in a file stay as they are, and a mistake names them so", () => {
+  const { segment } = withLibraryKeys(
+    new TomlFile(
+      '[[segment]]\nwhen-full = "hold"\nservices.dhcp.reserve = { my-host = "10.0.0.5", Web = "10" }',
+    ).value,
+  ) as { segment: unknown[] };
+  expect(segment).toEqual([
+    {
+      whenFull: "hold",
+      services: { dhcp: { reserve: { "my-host": "10.0.0.5", Web: "10" } } },
+    },
+  ]);
+  const [issue] = issuesOf(segmentOptions, segment[0], () => []);
+  expect(issue).toMatchObject({ path: ["services", "dhcp", "reserve", "Web"] });
 });
