@@ -248,7 +248,7 @@ async function runDevice(options: Options): Promise<void> {
       xen: options.deviceOption.xen,
       ...(options.trace ? { tap: await traceTap() } : {}),
     }).catch((error: unknown) => {
-      throw openFailure(error, options.listen);
+      throw openFailure(error, options);
     });
     const { url, port } = device;
     lock.follow(device, log);
@@ -362,9 +362,12 @@ export function isLoopback(address: string): boolean {
 }
 
 /** Returns an error that says why the device can't be opened. */
-function openFailure(error: unknown, place: Place): Error {
+function openFailure(error: unknown, { listen: place, uplink, gateway }: Options): Error {
   if (error instanceof Failure) return error;
-  if (error instanceof TapError) return tapFailure("--uplink", error);
+  if (error instanceof TapError) {
+    const flags = [uplink?.length ? "--uplink" : [], gateway === undefined ? [] : "--gateway"];
+    return tapFailure(flags.flat().join(" or ") || "uplink", error);
+  }
   const where = placeOf(place);
   const reasons: Readonly<Record<string, string>> = {
     EADDRINUSE: `${where} is in use, perhaps by another device: choose another port with --listen`,

@@ -87,6 +87,14 @@ describe("refused, with the key and the reason", () => {
       "services.dns.domain takes a domain of lower-case",
     ],
     [{ address: ADDRESS, gateway: { tap: "a/b" } }, "services.gateway.tap takes the name of an"],
+    [
+      { address: ADDRESS, gateway: { tap: "switch" } },
+      "services.gateway.tap takes a name that is no",
+    ],
+    [
+      { address: ADDRESS, gateway: { tap: "services" } },
+      "services.gateway.tap takes a name that is",
+    ],
     [{ address: ADDRESS, pings: true }, 'services Unrecognized key: "pings"'],
   ])("%j: %s", (services, message) => {
     const [issue] = serviceOptions.safeParse(services).error?.issues ?? [];
