@@ -64,7 +64,7 @@ const QUEUE_BYTES = 4 << 20;
 /** Requests of one turn, after which frames of NICs have their turn. */
 const TURN_REQUESTS = 64;
 /** Requests a second, by service. One port may use a quarter of each. */
-const RATES = { arp: 4000, icmp: 16_000, neighbour: 4000, ra: 1000, dhcp: 1000, dns: 8000 };
+const RATES = { arp: 4000, icmp: 16_000, neighbour: 4000, ra: 1000, dhcp: 800, dns: 4000 };
 export type ServiceKind = keyof typeof RATES;
 const KINDS = Object.keys(RATES) as ServiceKind[];
 /** RFC 4861, 10: MIN_DELAY_BETWEEN_RAS for advertisements to all hosts. */
@@ -168,10 +168,13 @@ export class ServiceHost implements Port {
     return undefined;
   }
 
+  /** True also for more than the queue ever holds, which `deliver` then drops in part. */
   ready(length: number, frames = 1): boolean {
     return (
-      this.#queue.length + frames <= QUEUE_FRAMES &&
-      this.#queuedBytes + frames * length <= QUEUE_BYTES
+      frames > QUEUE_FRAMES ||
+      frames * length > QUEUE_BYTES ||
+      (this.#queue.length + frames <= QUEUE_FRAMES &&
+        this.#queuedBytes + frames * length <= QUEUE_BYTES)
     );
   }
 

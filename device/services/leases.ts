@@ -36,6 +36,9 @@ export class Leases {
   readonly #plan: DhcpPlan;
   readonly #segment: Neighbourhood;
   readonly #now: () => number;
+  /** Number of addresses for clients without a reservation, and of those for one NIC. */
+  readonly #capacity: number;
+  readonly #share: number;
   readonly #byAddress = new Map<number, Lease>();
   readonly #byMac = new Map<number, Lease>();
 
@@ -43,6 +46,11 @@ export class Leases {
     this.#plan = plan;
     this.#segment = segment;
     this.#now = now;
+    const { from, to, excluded } = plan;
+    const size = to - from + 1;
+    const inside = [...excluded].filter((address) => address >= from && address <= to);
+    this.#capacity = size - inside.length;
+    this.#share = Math.ceil(size / SHARE_OF_NIC);
   }
 
   /** Returns the lease of a client; undefined without one. */
@@ -57,7 +65,7 @@ export class Leases {
 
   /** Yields all leases that have not ended, and forgets the others. */
   *all(): Generator<Lease> {
-    for (const lease of [...this.#byAddress.values()]) {
+    for (const lease of this.#byAddress.values()) {
       if (this.#living(lease) !== undefined) yield lease;
     }
   }
@@ -75,7 +83,10 @@ export class Leases {
   /** Returns the lease of `address` for a client, or undefined if the client may not have it. */
   bind(mac: number, address: number): Lease | undefined {
     if (!this.#mayHave(mac, address)) return undefined;
-    if (this.of(mac)?.address !== address && this.#shareIsUsed(mac)) return undefined;
+    const isNew = this.of(mac)?.address !== address;
+    if (isNew && address !== this.#reservationOf(mac) && this.#count(mac).port >= this.#share) {
+      return undefined;
+    }
     return this.#put(mac, address, "bound", this.#plan.leaseSeconds * 1000);
   }
 
@@ -99,32 +110,29 @@ export class Leases {
   }
 
   #choose(mac: number, wanted: number): number | Unanswered {
-    const { from, to } = this.#plan;
     const reserved = this.#reservationOf(mac);
     if (reserved !== undefined) {
       return this.#mayHave(mac, reserved) ? reserved : Unanswered.POOL_EMPTY;
     }
     const held = this.of(mac)?.address;
-    for (const address of [held, wanted]) {
-      if (address !== undefined && this.#mayHave(mac, address)) {
-        if (address !== held && this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
-        return address;
-      }
-    }
-    if (this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
+    if (held !== undefined && this.#mayHave(mac, held)) return held;
+    const used = this.#count(mac);
+    if (used.port >= this.#share) return Unanswered.PORT_SHARE;
+    if (used.pool >= this.#capacity) return Unanswered.POOL_EMPTY;
+    if (this.#isFree(wanted)) return wanted;
+    const { from, to } = this.#plan;
     const size = to - from + 1;
     // A client gets the same address after every restart of the device, if it is free.
     const first = mixed(mac) % size;
     for (let i = 0; i < size; i++) {
       const address = from + ((first + i) % size);
-      if (this.#mayHave(mac, address)) return address;
+      if (this.#isFree(address)) return address;
     }
     return Unanswered.POOL_EMPTY;
   }
 
   /** Returns whether an address is the client's, or free for it. */
   #mayHave(mac: number, address: number): boolean {
-    const { from, to, excluded } = this.#plan;
     const reserved = this.#reservationOf(mac);
     if (reserved !== undefined) {
       if (address !== reserved) return false;
@@ -132,9 +140,18 @@ export class Leases {
       // The NIC may have a new MAC since. Nobody else has its reservation.
       return lease === undefined || lease.state !== "declined";
     }
-    if (address < from || address > to || excluded.has(address)) return false;
     const lease = this.at(address);
-    return lease === undefined || (lease.mac === mac && lease.state !== "declined");
+    if (lease?.mac === mac && lease.state !== "declined") return this.#isInPool(address);
+    return this.#isFree(address);
+  }
+
+  #isInPool(address: number): boolean {
+    const { from, to, excluded } = this.#plan;
+    return address >= from && address <= to && !excluded.has(address);
+  }
+
+  #isFree(address: number): boolean {
+    return this.#isInPool(address) && this.at(address) === undefined;
   }
 
   #reservationOf(mac: number): number | undefined {
@@ -143,14 +160,17 @@ export class Leases {
     return name === undefined ? undefined : this.#plan.reserved.get(name);
   }
 
-  /** True if the NIC behind whose port the client is has its share of the pool. */
-  #shareIsUsed(mac: number): boolean {
-    const port = this.#portOf(mac);
-    if (port === undefined) return false;
-    const { from, to } = this.#plan;
-    let used = 0;
-    for (const lease of this.all()) if (lease.port === port && lease.mac !== mac) used++;
-    return used >= Math.ceil((to - from + 1) / SHARE_OF_NIC);
+  /** Counts the leases of other clients: in the pool, and behind the port of this client. */
+  #count(mac: number): { readonly pool: number; readonly port: number } {
+    const own = this.#portOf(mac);
+    let pool = 0;
+    let port = 0;
+    for (const lease of this.all()) {
+      if (lease.mac === mac && lease.state !== "declined") continue;
+      if (this.#isInPool(lease.address)) pool++;
+      if (own !== undefined && lease.port === own) port++;
+    }
+    return { pool, port };
   }
 
   #portOf(mac: number): string | undefined {

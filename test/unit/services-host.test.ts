@@ -282,6 +282,13 @@ describe("limits", () => {
     expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 1024 } });
   });
 
+  it("a super-frame of more segments than the queue holds is not held for ever", () => {
+    const { host } = stage();
+    expect([host.ready(60, 1024), host.ready(60, 1025), host.ready(9000, 1000)]).toEqual([
+      ...[true, true, true],
+    ]);
+  });
+
   it("a rate counts by time; more than 2048 ports share one limit", () => {
     const rate = new Rate(100);
     const taken = (now: number) => Array.from({ length: 20 }, () => rate.take(now)).filter(Boolean);
