@@ -16,6 +16,7 @@ import { type Neighbourhood, Unanswered } from "./request.ts";
 const OFFER_MS = 30_000;
 /** Time (ms) after which an address that a client found in use may be offered again. */
 const DECLINE_MS = 600_000;
+const SWEEP_MS = 1000;
 /** A NIC with many addresses gets this part of the pool, so that others find addresses, too. */
 const SHARE_OF_NIC = 4;
 
@@ -40,6 +41,10 @@ export class Leases {
   readonly #capacity: number;
   readonly #share: number;
   readonly #byAddress = new Map<number, Lease>();
+  /** Number of leases in the pool, and behind each port; those that have ended until the sweep. */
+  #inPool = 0;
+  readonly #byPort = new Map<string, number>();
+  #sweptAt = Number.NEGATIVE_INFINITY;
   readonly #byMac = new Map<number, Lease>();
 
   constructor(plan: DhcpPlan, segment: Neighbourhood, now: () => number) {
@@ -84,8 +89,9 @@ export class Leases {
   bind(mac: number, address: number): Lease | undefined {
     if (!this.#mayHave(mac, address)) return undefined;
     const isNew = this.of(mac)?.address !== address;
-    if (isNew && address !== this.#reservationOf(mac) && this.#count(mac).port >= this.#share) {
-      return undefined;
+    if (isNew && address !== this.#reservationOf(mac)) {
+      this.#sweep();
+      if (this.#hasShare(mac)) return undefined;
     }
     return this.#put(mac, address, "bound", this.#plan.leaseSeconds * 1000);
   }
@@ -116,9 +122,9 @@ export class Leases {
     }
     const held = this.of(mac)?.address;
     if (held !== undefined && this.#mayHave(mac, held)) return held;
-    const used = this.#count(mac);
-    if (used.port >= this.#share) return Unanswered.PORT_SHARE;
-    if (used.pool >= this.#capacity) return Unanswered.POOL_EMPTY;
+    this.#sweep();
+    if (this.#hasShare(mac)) return Unanswered.PORT_SHARE;
+    if (this.#inPool >= this.#capacity) return Unanswered.POOL_EMPTY;
     if (this.#isFree(wanted)) return wanted;
     const { from, to } = this.#plan;
     const size = to - from + 1;
@@ -126,7 +132,8 @@ export class Leases {
     const first = mixed(mac) % size;
     for (let i = 0; i < size; i++) {
       const address = from + ((first + i) % size);
-      if (this.#isFree(address)) return address;
+      // The sweep was a moment ago, so what is in the table has not ended.
+      if (!this.#byAddress.has(address) && this.#isInPool(address)) return address;
     }
     return Unanswered.POOL_EMPTY;
   }
@@ -160,17 +167,18 @@ export class Leases {
     return name === undefined ? undefined : this.#plan.reserved.get(name);
   }
 
-  /** Counts the leases of other clients: in the pool, and behind the port of this client. */
-  #count(mac: number): { readonly pool: number; readonly port: number } {
-    const own = this.#portOf(mac);
-    let pool = 0;
-    let port = 0;
-    for (const lease of this.all()) {
-      if (lease.mac === mac && lease.state !== "declined") continue;
-      if (this.#isInPool(lease.address)) pool++;
-      if (own !== undefined && lease.port === own) port++;
-    }
-    return { pool, port };
+  /** True if the NIC behind whose port the client is has its share of the pool. */
+  #hasShare(mac: number): boolean {
+    const port = this.#portOf(mac);
+    return port !== undefined && (this.#byPort.get(port) ?? 0) >= this.#share;
+  }
+
+  /** Forgets the leases that have ended, at most once a second. */
+  #sweep(): void {
+    const now = this.#now();
+    if (now - this.#sweptAt < SWEEP_MS) return;
+    this.#sweptAt = now;
+    for (const lease of this.#byAddress.values()) if (lease.until <= now) this.#remove(lease);
   }
 
   #portOf(mac: number): string | undefined {
@@ -186,11 +194,21 @@ export class Leases {
     const lease: Lease = { address, mac, port: this.#portOf(mac), state, until };
     this.#byAddress.set(address, lease);
     this.#byMac.set(mac, lease);
+    this.#add(lease, 1);
     return lease;
   }
 
+  #add({ address, port }: Lease, count: 1 | -1): void {
+    if (this.#isInPool(address)) this.#inPool += count;
+    if (port === undefined) return;
+    const total = (this.#byPort.get(port) ?? 0) + count;
+    if (total > 0) this.#byPort.set(port, total);
+    else this.#byPort.delete(port);
+  }
+
   #remove(lease: Lease): void {
-    this.#byAddress.delete(lease.address);
+    if (!this.#byAddress.delete(lease.address)) return;
+    this.#add(lease, -1);
     if (this.#byMac.get(lease.mac) === lease) this.#byMac.delete(lease.mac);
   }
 
