@@ -52,6 +52,8 @@ export interface Host {
 export class Lab {
   readonly device: Namespace;
   readonly hosts: readonly Host[];
+  /** "wss" for a device that is started with certificates. */
+  scheme: "ws" | "wss" = "ws";
   readonly #open = new AsyncDisposableStack();
   readonly #drivers: readonly DriverName[];
   readonly #tree: string | undefined;
@@ -109,7 +111,7 @@ export class Lab {
   launchFrontend(i: number, options: FrontendOptions = {}): Child {
     const { namespace, underlay } = this.host(i);
     const { name = `host${i}`, viaProxy = false, tap = TAP, args = [], ...rest } = options;
-    const url = `ws://${underlay}:${viaProxy ? PROXY_PORT : DEVICE_PORT}`;
+    const url = `${this.scheme}://${underlay}:${viaProxy ? PROXY_PORT : DEVICE_PORT}`;
     const driver = this.#drivers[i] ?? "ena";
     const argv = ["frontend", "--driver", driver, "--connect", url, "--name", name, "--tap", tap];
     return this.#open.use(
