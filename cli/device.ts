@@ -20,7 +20,7 @@ import { begin } from "./common/begin.ts";
 import { keepCollectionsShort } from "./common/compiler.ts";
 import { Failure, wrong } from "./common/failure.ts";
 import { mapLargeBuffers, returnFreedMemory } from "./common/freed-memory.ts";
-import { bindAddress, listenFailure, type Place } from "./common/listen.ts";
+import { bindAddress, listenFailure } from "./common/listen.ts";
 import { Lock } from "./common/lock.ts";
 import {
   amount,
@@ -264,7 +264,7 @@ async function runDevice(options: Options): Promise<void> {
       xen: options.deviceOption.xen,
       ...(options.trace ? { tap: await traceTap() } : {}),
     }).catch((error: unknown) => {
-      throw openFailure(error, options.listen);
+      throw openFailure(error, options);
     });
     const { url, port } = device;
     lock.follow(device, log);
@@ -332,8 +332,11 @@ function captureOf(options: Options, start: StartCapture, log: Logger): CaptureF
 }
 
 /** Returns an error that says why the device can't be opened. */
-function openFailure(error: unknown, place: Place): Error {
+function openFailure(error: unknown, { listen: place, uplink, gateway }: Options): Error {
   if (error instanceof Failure) return error;
-  if (error instanceof TapError) return tapFailure("--uplink", error);
+  if (error instanceof TapError) {
+    const flags = [uplink?.length ? "--uplink" : [], gateway === undefined ? [] : "--gateway"];
+    return tapFailure(flags.flat().join(" or ") || "uplink", error);
+  }
   return listenFailure(error, place);
 }

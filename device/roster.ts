@@ -153,7 +153,10 @@ export class Roster<M extends Member> {
   #inTheWay({ name, mac }: Place, hello: Hello): Refusal | undefined {
     const owner = this.#byName.get(name);
     if (owner === undefined && this.#segment.hasPort(name)) {
-      return new Refusal("NAME_IN_USE", `"${name}" is the name of an uplink of this device`);
+      return new Refusal(
+        "NAME_IN_USE",
+        `"${name}" is the name of an uplink of this device, or of its services`,
+      );
     }
     if (owner !== undefined && hello.takeOver !== true && isHeld(owner, hello)) {
       return new Refusal(

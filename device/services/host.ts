@@ -1,8 +1,9 @@
 /**
  * The host that serves a segment: one port of the switch, whose far end is this program.
  *
- *   Switch ──deliver──► for us? ──► queue ──(next turn)──► rates ──► service ──► SwitchPort.input
- *                         └─ no: ignored                     └─ none: counted by its reason
+ *   Switch ──deliver──► for us? ──► limits of service and port ──► queue ──(next turn)──► service
+ *                         └─ no: ignored                                                    │
+ *   Switch ◄──input──── an answer, or none: counted by its reason ◄─────────────────────────┘
  *
  * A request has at most one answer, which goes back to the Ethernet address that sent it. Only
  * advertisements for all hosts, and the answer to a host without an address, go to a group.
@@ -10,6 +11,7 @@
 import { type Clock, systemClock, type Timer } from "../../shared/clock.ts";
 import {
   DESTINATION,
+  ETHER_HEADER_BYTES,
   EtherType,
   formatMac,
   isGroup,
@@ -44,7 +46,7 @@ import { Names } from "./names.ts";
 import { answerSolicitation, Icmp6, Neighbours, targetOf } from "./neighbour.ts";
 import { SERVICES_PORT, type ServiceOptions, type ServicePlan, servicePlan } from "./options.ts";
 import { type Route6, udpFrame, verifyPacket } from "./packet.ts";
-import { PortRates, Rate } from "./rates.ts";
+import { Limit, ServiceRates } from "./rates.ts";
 import {
   type Answer,
   type HostPlace,
@@ -56,15 +58,13 @@ import { type Advertisement, advertisement, type Solicitor, solicitorOf } from "
 
 /** Largest packet: a NIC with jumbo frames may ping with all its MTU. */
 const MTU = 9216;
-/** Most frames and bytes that wait for the next turn. */
-const QUEUE_FRAMES = 256;
-const QUEUE_BYTES = 1 << 20;
+/** Most frames and bytes that wait for their turn: more than one port can fill at its rate. */
+const QUEUE_FRAMES = 1024;
+const QUEUE_BYTES = 4 << 20;
 /** Requests of one turn, after which frames of NICs have their turn. */
 const TURN_REQUESTS = 64;
-/** Answers a second to one port, for all services together. */
-const PORT_RATE = 500;
-/** Answers a second, by service. */
-const RATES = { arp: 1000, icmp: 1000, neighbour: 1000, ra: 100, dhcp: 500, dns: 1000 };
+/** Requests a second, by service. One port may use a quarter of each. */
+const RATES = { arp: 4000, icmp: 16_000, neighbour: 4000, ra: 1000, dhcp: 800, dns: 4000 };
 export type ServiceKind = keyof typeof RATES;
 const KINDS = Object.keys(RATES) as ServiceKind[];
 /** RFC 4861, 10: MIN_DELAY_BETWEEN_RAS for advertisements to all hosts. */
@@ -85,6 +85,7 @@ export interface ServiceHostOptions {
 export class ServiceHost implements Port {
   readonly name = SERVICES_PORT;
   readonly kind = SERVICES_PORT;
+  readonly isOwn = true;
   readonly offloads = { csum: false, tso4: false, tso6: false };
   readonly maxFrameBytes = MTU + L2_BYTES;
   readonly #plan: ServicePlan;
@@ -97,8 +98,7 @@ export class ServiceHost implements Port {
   readonly #dns: DnsServer | undefined;
   readonly #advertisement: Advertisement | undefined;
   readonly #neighbours = new Neighbours();
-  readonly #portRates = new PortRates(PORT_RATE);
-  readonly #rates: Readonly<Record<ServiceKind, Rate>>;
+  readonly #rates: Readonly<Record<ServiceKind, ServiceRates>>;
   readonly #answers: Record<ServiceKind, number>;
   readonly #unanswered = new Map<Unanswered, number>();
   #queue: Uint8Array[] = [];
@@ -123,7 +123,7 @@ export class ServiceHost implements Port {
     this.#own6 = [this.#place.linkLocal, ...(ipv6 === undefined ? [] : [ipv6.address])];
     this.#segment = neighbourhood;
     this.#clock = clock;
-    this.#rates = perKind((kind) => new Rate(RATES[kind]));
+    this.#rates = perKind((kind) => new ServiceRates(RATES[kind]));
     this.#answers = perKind(() => 0);
     if (plan.dhcp !== undefined && ipv4 !== undefined) {
       this.#dhcp = new DhcpServer({
@@ -151,7 +151,14 @@ export class ServiceHost implements Port {
   }
 
   deliver(frame: Frame): DropReason | undefined {
-    if (!this.#concerns(frame)) return undefined;
+    const kind = this.#concerns(frame);
+    if (kind === undefined) return undefined;
+    // Checked before a frame waits, so that no port can fill the queue for the others.
+    const limit = this.#limitOf(kind, frame);
+    if (limit !== Limit.NONE) {
+      this.#count(limit === Limit.PORT ? Unanswered.PORT_RATE : Unanswered.RATE);
+      return undefined;
+    }
     if (!this.ready(frame.length)) return DropReason.QUEUE_FULL;
     const bytes = new Uint8Array(frame.length);
     frame.copyTo(bytes, 0, 0, frame.length);
@@ -161,10 +168,13 @@ export class ServiceHost implements Port {
     return undefined;
   }
 
+  /** True also for more than the queue ever holds, which `deliver` then drops in part. */
   ready(length: number, frames = 1): boolean {
     return (
-      this.#queue.length + frames <= QUEUE_FRAMES &&
-      this.#queuedBytes + frames * length <= QUEUE_BYTES
+      frames > QUEUE_FRAMES ||
+      frames * length > QUEUE_BYTES ||
+      (this.#queue.length + frames <= QUEUE_FRAMES &&
+        this.#queuedBytes + frames * length <= QUEUE_BYTES)
     );
   }
 
@@ -196,25 +206,40 @@ export class ServiceHost implements Port {
     this.#port.detach();
   }
 
-  /** Returns whether a frame is for this host. Every flood of the segment comes here. */
-  #concerns(frame: Frame): boolean {
+  /**
+   * Returns the service that a frame is for, as far as its headers tell; undefined if the frame does
+   * not concern this host. Every flood of the segment comes here.
+   */
+  #concerns(frame: Frame): ServiceKind | undefined {
     const headers = frame.headers();
     const { bytes, at, window, etherType, l3, l4, l4Offset, vlanTags } = headers;
-    if (vlanTags !== 0 || window < DESTINATION + MAC_BYTES) return false;
+    if (vlanTags !== 0 || window < ETHER_HEADER_BYTES) return undefined;
     const toGroup = isGroup(macHigh(bytes, at + DESTINATION));
-    if (!toGroup && macKey(bytes, at + DESTINATION) !== macKey(this.#place.mac, 0)) return false;
+    if (!toGroup && macKey(bytes, at + DESTINATION) !== macKey(this.#place.mac, 0)) {
+      return undefined;
+    }
     if (etherType === EtherType.ARP) {
       const own = this.#plan.ipv4;
-      return own !== undefined && isArpAbout((offset) => frame.byteAt(offset), own.address);
+      const isOurs = own !== undefined && isArpAbout((offset) => frame.byteAt(offset), own.address);
+      return isOurs ? "arp" : undefined;
     }
-    if (!toGroup) return l3 !== L3.NONE || isIp(etherType);
-    if (l4Offset < 0 || l4Offset + UDP_HEADER_BYTES > window) return false;
-    if (l3 === L3.IPV4) {
-      return l4 === L4.UDP && this.#dhcp !== undefined && portOf(headers) === DHCP_SERVER_PORT;
+    if (etherType !== EtherType.IPV4 && etherType !== EtherType.IPV6) return undefined;
+    const hasLayer4 = l4Offset >= 0 && l4Offset + UDP_HEADER_BYTES <= window;
+    if (!hasLayer4) return toGroup ? undefined : "icmp";
+    if (l3 === L3.IPV4 && l4 === L4.UDP && portOf(headers) === DHCP_SERVER_PORT) {
+      return this.#dhcp === undefined ? undefined : "dhcp";
     }
-    if (l4 !== L4.ICMPV6) return false;
-    const type = headers.u8(l4Offset);
-    return type >= Icmp6.ROUTER_SOLICITATION && type <= Icmp6.NEIGHBOUR_ADVERTISEMENT;
+    const type = l3 === L3.IPV6 && l4 === L4.ICMPV6 ? headers.u8(l4Offset) : -1;
+    if (type === Icmp6.ROUTER_SOLICITATION) return "ra";
+    if (isDiscoveryType(type)) return "neighbour";
+    if (toGroup) return undefined;
+    return l4 === L4.UDP ? "dns" : "icmp";
+  }
+
+  #limitOf(kind: ServiceKind, frame: Frame): Limit {
+    const { bytes, at } = frame.headers();
+    const port = this.#segment.portOf(macKey(bytes, at + SOURCE))?.name ?? "";
+    return this.#rates[kind].take(port, this.#clock.now());
   }
 
   #schedule(): void {
@@ -245,17 +270,6 @@ export class ServiceHost implements Port {
     const kind = this.#kindOf(request);
     if (typeof kind !== "object") {
       if (kind !== undefined) this.#count(kind);
-      return;
-    }
-    const now = this.#clock.now();
-    const source = macKey(sender, 0);
-    const port = this.#segment.portOf(source)?.name ?? formatMac(sender);
-    if (!this.#portRates.take(port, now)) {
-      this.#count(Unanswered.PORT_RATE);
-      return;
-    }
-    if (!this.#rates[kind.service].take(now)) {
-      this.#count(Unanswered.RATE);
       return;
     }
     const answer = kind.answer();
@@ -326,7 +340,7 @@ export class ServiceHost implements Port {
     if (isMulticast6(source)) return Unanswered.MALFORMED;
     const isOwn = this.#own6.some((own) => sameBytes(own, destination));
     const type = l4 === L4.ICMPV6 ? headers.u8(l4Offset) : -1;
-    if (type >= Icmp6.ROUTER_SOLICITATION && type <= Icmp6.NEIGHBOUR_ADVERTISEMENT) {
+    if (isDiscoveryType(type)) {
       return this.#discovery(request, type, source);
     }
     if (!isOwn || isUnspecified6(source)) return isOwn ? Unanswered.MALFORMED : undefined;
@@ -417,14 +431,15 @@ interface Service {
   answer(): Answer;
 }
 
-/** The checksum of a request is verified after the rates, because it costs the most. */
+/** Verifies the checksum of a request before its service reads it. */
 const checked = (request: Request, service: ServiceKind, answer: () => Answer): Service => ({
   service,
   answer: () => (verifyPacket(request.frame, request.headers) ? answer() : Unanswered.CHECKSUM),
 });
 
 const portOf = (headers: Request["headers"]): number => headers.u16(headers.l4Offset + 2);
-const isIp = (type: number): boolean => type === EtherType.IPV4 || type === EtherType.IPV6;
+const isDiscoveryType = (type: number): boolean =>
+  type >= Icmp6.ROUTER_SOLICITATION && type <= Icmp6.NEIGHBOUR_ADVERTISEMENT;
 
 const perKind = <T>(of: (kind: ServiceKind) => T): Record<ServiceKind, T> =>
   Object.fromEntries(KINDS.map((kind) => [kind, of(kind)])) as Record<ServiceKind, T>;

@@ -16,6 +16,7 @@ import { type Neighbourhood, Unanswered } from "./request.ts";
 const OFFER_MS = 30_000;
 /** Time (ms) after which an address that a client found in use may be offered again. */
 const DECLINE_MS = 600_000;
+const SWEEP_MS = 1000;
 /** A NIC with many addresses gets this part of the pool, so that others find addresses, too. */
 const SHARE_OF_NIC = 4;
 
@@ -36,13 +37,25 @@ export class Leases {
   readonly #plan: DhcpPlan;
   readonly #segment: Neighbourhood;
   readonly #now: () => number;
+  /** Number of addresses for clients without a reservation, and of those for one NIC. */
+  readonly #capacity: number;
+  readonly #share: number;
   readonly #byAddress = new Map<number, Lease>();
+  /** Number of leases in the pool, and behind each port; those that have ended until the sweep. */
+  #inPool = 0;
+  readonly #byPort = new Map<string, number>();
+  #sweptAt = Number.NEGATIVE_INFINITY;
   readonly #byMac = new Map<number, Lease>();
 
   constructor(plan: DhcpPlan, segment: Neighbourhood, now: () => number) {
     this.#plan = plan;
     this.#segment = segment;
     this.#now = now;
+    const { from, to, excluded } = plan;
+    const size = to - from + 1;
+    const inside = [...excluded].filter((address) => address >= from && address <= to);
+    this.#capacity = size - inside.length;
+    this.#share = Math.ceil(size / SHARE_OF_NIC);
   }
 
   /** Returns the lease of a client; undefined without one. */
@@ -57,7 +70,7 @@ export class Leases {
 
   /** Yields all leases that have not ended, and forgets the others. */
   *all(): Generator<Lease> {
-    for (const lease of [...this.#byAddress.values()]) {
+    for (const lease of this.#byAddress.values()) {
       if (this.#living(lease) !== undefined) yield lease;
     }
   }
@@ -75,7 +88,11 @@ export class Leases {
   /** Returns the lease of `address` for a client, or undefined if the client may not have it. */
   bind(mac: number, address: number): Lease | undefined {
     if (!this.#mayHave(mac, address)) return undefined;
-    if (this.of(mac)?.address !== address && this.#shareIsUsed(mac)) return undefined;
+    const isNew = this.of(mac)?.address !== address;
+    if (isNew && address !== this.#reservationOf(mac)) {
+      this.#sweep();
+      if (this.#hasShare(mac)) return undefined;
+    }
     return this.#put(mac, address, "bound", this.#plan.leaseSeconds * 1000);
   }
 
@@ -99,32 +116,30 @@ export class Leases {
   }
 
   #choose(mac: number, wanted: number): number | Unanswered {
-    const { from, to } = this.#plan;
     const reserved = this.#reservationOf(mac);
     if (reserved !== undefined) {
       return this.#mayHave(mac, reserved) ? reserved : Unanswered.POOL_EMPTY;
     }
     const held = this.of(mac)?.address;
-    for (const address of [held, wanted]) {
-      if (address !== undefined && this.#mayHave(mac, address)) {
-        if (address !== held && this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
-        return address;
-      }
-    }
-    if (this.#shareIsUsed(mac)) return Unanswered.PORT_SHARE;
+    if (held !== undefined && this.#mayHave(mac, held)) return held;
+    this.#sweep();
+    if (this.#hasShare(mac)) return Unanswered.PORT_SHARE;
+    if (this.#inPool >= this.#capacity) return Unanswered.POOL_EMPTY;
+    if (this.#isFree(wanted)) return wanted;
+    const { from, to } = this.#plan;
     const size = to - from + 1;
     // A client gets the same address after every restart of the device, if it is free.
     const first = mixed(mac) % size;
     for (let i = 0; i < size; i++) {
       const address = from + ((first + i) % size);
-      if (this.#mayHave(mac, address)) return address;
+      // The sweep was a moment ago, so what is in the table has not ended.
+      if (!this.#byAddress.has(address) && this.#isInPool(address)) return address;
     }
     return Unanswered.POOL_EMPTY;
   }
 
   /** Returns whether an address is the client's, or free for it. */
   #mayHave(mac: number, address: number): boolean {
-    const { from, to, excluded } = this.#plan;
     const reserved = this.#reservationOf(mac);
     if (reserved !== undefined) {
       if (address !== reserved) return false;
@@ -132,9 +147,18 @@ export class Leases {
       // The NIC may have a new MAC since. Nobody else has its reservation.
       return lease === undefined || lease.state !== "declined";
     }
-    if (address < from || address > to || excluded.has(address)) return false;
     const lease = this.at(address);
-    return lease === undefined || (lease.mac === mac && lease.state !== "declined");
+    if (lease?.mac === mac && lease.state !== "declined") return this.#isInPool(address);
+    return this.#isFree(address);
+  }
+
+  #isInPool(address: number): boolean {
+    const { from, to, excluded } = this.#plan;
+    return address >= from && address <= to && !excluded.has(address);
+  }
+
+  #isFree(address: number): boolean {
+    return this.#isInPool(address) && this.at(address) === undefined;
   }
 
   #reservationOf(mac: number): number | undefined {
@@ -144,13 +168,17 @@ export class Leases {
   }
 
   /** True if the NIC behind whose port the client is has its share of the pool. */
-  #shareIsUsed(mac: number): boolean {
+  #hasShare(mac: number): boolean {
     const port = this.#portOf(mac);
-    if (port === undefined) return false;
-    const { from, to } = this.#plan;
-    let used = 0;
-    for (const lease of this.all()) if (lease.port === port && lease.mac !== mac) used++;
-    return used >= Math.ceil((to - from + 1) / SHARE_OF_NIC);
+    return port !== undefined && (this.#byPort.get(port) ?? 0) >= this.#share;
+  }
+
+  /** Forgets the leases that have ended, at most once a second. */
+  #sweep(): void {
+    const now = this.#now();
+    if (now - this.#sweptAt < SWEEP_MS) return;
+    this.#sweptAt = now;
+    for (const lease of this.#byAddress.values()) if (lease.until <= now) this.#remove(lease);
   }
 
   #portOf(mac: number): string | undefined {
@@ -166,11 +194,21 @@ export class Leases {
     const lease: Lease = { address, mac, port: this.#portOf(mac), state, until };
     this.#byAddress.set(address, lease);
     this.#byMac.set(mac, lease);
+    this.#add(lease, 1);
     return lease;
   }
 
+  #add({ address, port }: Lease, count: 1 | -1): void {
+    if (this.#isInPool(address)) this.#inPool += count;
+    if (port === undefined) return;
+    const total = (this.#byPort.get(port) ?? 0) + count;
+    if (total > 0) this.#byPort.set(port, total);
+    else this.#byPort.delete(port);
+  }
+
   #remove(lease: Lease): void {
-    this.#byAddress.delete(lease.address);
+    if (!this.#byAddress.delete(lease.address)) return;
+    this.#add(lease, -1);
     if (this.#byMac.get(lease.mac) === lease) this.#byMac.delete(lease.mac);
   }
 

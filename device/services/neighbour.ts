@@ -10,6 +10,7 @@ import {
   ALL_NODES,
   groupMac,
   IPV6_BYTES,
+  ipv6Text,
   isMulticast6,
   isUnspecified6,
   sameBytes,
@@ -92,16 +93,19 @@ const MAX_NICS = 1024;
 /** IPv6 addresses that NICs used, newest first. Names in DNS lead to them. */
 export class Neighbours {
   readonly #byMac = new Map<number, Uint8Array[]>();
+  /** The NIC that used an address last. */
+  readonly #owners = new Map<string, number>();
 
   learn(mac: number, address: Uint8Array): void {
     const known = this.#byMac.get(mac) ?? [];
     if (known[0] !== undefined && sameBytes(known[0], address)) return;
     const others = known.filter((other) => !sameBytes(other, address));
-    this.#byMac.delete(mac);
-    this.#byMac.set(mac, [address.slice(), ...others].slice(0, ADDRESSES_OF_NIC));
-    if (this.#byMac.size <= MAX_NICS) return;
+    this.#forget(mac);
+    const present = [address.slice(), ...others].slice(0, ADDRESSES_OF_NIC);
+    this.#byMac.set(mac, present);
+    for (const own of present) this.#owners.set(ipv6Text(own), mac);
     const [oldest] = this.#byMac.keys();
-    this.#byMac.delete(oldest!);
+    if (this.#byMac.size > MAX_NICS) this.#forget(oldest!);
   }
 
   of(mac: number): readonly Uint8Array[] {
@@ -110,9 +114,14 @@ export class Neighbours {
 
   /** Returns the NIC that uses the address. */
   ownerOf(address: Uint8Array): number | undefined {
-    for (const [mac, known] of this.#byMac) {
-      if (known.some((other) => sameBytes(other, address))) return mac;
+    return this.#owners.get(ipv6Text(address));
+  }
+
+  #forget(mac: number): void {
+    for (const address of this.of(mac)) {
+      const text = ipv6Text(address);
+      if (this.#owners.get(text) === mac) this.#owners.delete(text);
     }
-    return undefined;
+    this.#byMac.delete(mac);
   }
 }

@@ -15,6 +15,7 @@
  */
 import * as z from "zod";
 import { isTapName } from "../../shared/tap/errors.ts";
+import { isReservedName } from "../../shared/wire/hello.ts";
 import {
   ipv4Text,
   isHostOf,
@@ -109,7 +110,13 @@ const shape = z.strictObject({
   gateway: z
     .strictObject({
       /** Interface of the host. */
-      tap: z.string().refine(isTapName, { error: "takes the name of an interface" }),
+      tap: z
+        .string()
+        .refine(isTapName, { error: "takes the name of an interface" })
+        // Both would be ports of the switch.
+        .refine((name) => name !== SERVICES_PORT && !isReservedName(name), {
+          error: "takes a name that is no word of captures and not that of the services",
+        }),
       /** Its address in the segment's network. Default: the last one of the network. */
       address: ipv4.optional(),
     })

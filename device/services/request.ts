@@ -14,7 +14,7 @@ export const Unanswered = {
   FRAGMENT: "fragment",
   /** A kind of message or query that this host does not serve. */
   UNSUPPORTED: "unsupported",
-  /** A limit of answers a second: that of the sender's port, or that of the service. */
+  /** A limit a second: that of the sender's port, or that of the service. */
   PORT_RATE: "port_rate",
   RATE: "rate",
   /** The receiver of the answer has no room, on a segment that holds frames. */

@@ -13,12 +13,22 @@ import { DropReason } from "./port.ts";
 import type { PortOptions, PortRule } from "./port-options.ts";
 import { RateLimit } from "./rate.ts";
 
-/** Returns the options of a port: those of all rules that fit, of which the last one counts. */
-export function optionsOf(rules: readonly PortRule[], name: string): PortOptions {
+/** Options that say where a port is, not what it may do. */
+const PLACE: ReadonlySet<string> = new Set<keyof PortOptions>(["access", "trunk", "native"]);
+
+/**
+ * Returns the options of a port: those of all rules that fit, of which the last one counts. A port
+ * of the device itself is restricted by rules with its whole name only: a rule for all ports is
+ * meant for those of guests, and would keep the services from them.
+ */
+export function optionsOf(rules: readonly PortRule[], name: string, isOwn = false): PortOptions {
   const found: Record<string, unknown> = {};
   for (const { name: pattern, ...options } of rules) {
     if (!fits(pattern, name)) continue;
-    for (const [key, value] of Object.entries(options)) if (value !== undefined) found[key] = value;
+    for (const [key, value] of Object.entries(options)) {
+      if (isOwn && pattern !== name && !PLACE.has(key)) continue;
+      if (value !== undefined) found[key] = value;
+    }
   }
   return found as PortOptions;
 }

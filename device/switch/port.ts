@@ -64,6 +64,8 @@ export interface Port {
   readonly name: string;
   /** Kind of the port for status: "ena", "xen", "tap", ... */
   readonly kind: string;
+  /** True for a port of the device itself, whose frames this program makes. */
+  readonly isOwn?: boolean;
   readonly offloads: PortOffloads;
   /** Bytes of the longest frame after segmentation, with the Ethernet header, without the FCS. */
   readonly maxFrameBytes: number;

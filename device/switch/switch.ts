@@ -189,6 +189,8 @@ export class Switch {
   /** Number of ports in `#plugs`, and number of uplinks among them. */
   #attached = 0;
   #uplinks = 0;
+  /** Number of ports of the device itself, which ignore most floods. */
+  #own = 0;
   readonly #dirty: Plug[] = [];
   #dirtyCount = 0;
   /** Destinations of the current frame that don't accept it as it is. */
@@ -264,7 +266,7 @@ export class Switch {
     if (number < 0) number = this.#plugs.length;
     const counters = new PortCounters();
     const isUplink = mac === undefined;
-    const options = optionsOf(this.#rules, port.name);
+    const options = optionsOf(this.#rules, port.name, port.isOwn);
     const plug: Plug = {
       port,
       number,
@@ -296,6 +298,7 @@ export class Switch {
     };
     this.#plugs[number] = plug;
     this.#attached++;
+    if (port.isOwn === true) this.#own++;
     if (isUplink) this.#uplinks++;
     else this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
@@ -367,7 +370,8 @@ export class Switch {
     mac: number,
     from: string,
   ): { readonly name: string; readonly isUplink: boolean } | undefined {
-    const vlan = this.#tags === undefined ? NO_VLAN : new PortVlans(this.optionsOf(from)).untagged;
+    const own = this.#tags && this.#plugs.find((plug) => plug?.port.name === from);
+    const vlan = own?.vlans?.untagged ?? NO_VLAN;
     const plug = this.#plugs[this.#lookup(Math.floor(mac / 2 ** 32), mac | 0, vlan)];
     return plug === undefined ? undefined : { name: plug.port.name, isUplink: plug.isUplink };
   }
@@ -504,7 +508,7 @@ export class Switch {
 
   /** True unless a flood reaches one NIC only. Such a flood costs no more than unicast. */
   #amplifies(): boolean {
-    return this.#attached > 2 || this.#uplinks > 0;
+    return this.#attached - this.#own > 2 || this.#uplinks > 0;
   }
 
   #flood(from: Plug, frame: Frame): number {
@@ -729,6 +733,7 @@ export class Switch {
     plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
     this.#attached--;
+    if (plug.port.isOwn === true) this.#own--;
     if (plug.isUplink) this.#uplinks--;
     this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
     this.onLeft?.(plug.port.name, plug.counters);

@@ -140,6 +140,11 @@ const FAILED: readonly Row[] = [
   { args: "frontend --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
   { args: "frontend --connect nobody@ --tap lo", code: 1, says: NO_TAP },
   { args: "device --listen 127.0.0.1:0 --uplink tap:lo", code: 1, says: NO_TAP },
+  {
+    args: "device --listen 127.0.0.1:0 --dhcp 10.0.0.1/8 --gateway lo",
+    code: 1,
+    says: /--gateway: /,
+  },
   { args: "device --listen device@", code: 1, says: /is in use.*--listen/ },
   {
     args: "device --listen 192.0.2.77:7700 --insecure",
@@ -276,6 +281,27 @@ const USAGE: readonly Row[] = [
     says: /--name takes no reserved name: "\w+" is a word that captures use/,
   })),
   { args: "device --uplink tap:any", code: 2, says: /--uplink takes no reserved name: "any"/ },
+  {
+    args: "device --dhcp 10.0.0.1",
+    code: 2,
+    says: /--dhcp takes an IPv4 address with .*, not "10/,
+  },
+  {
+    args: "device --dhcp 10.0.0.0/24",
+    code: 2,
+    says: /--dhcp takes .* host in 10.0.0.0\/24, not /,
+  },
+  { args: "device --gateway gw0", code: 2, says: /--gateway needs --dhcp/ },
+  {
+    args: "device --dhcp 10.0.0.1/24 --gateway any",
+    code: 2,
+    says: /--gateway takes a .*, not "any"/,
+  },
+  {
+    args: "device --dhcp 10.0.0.254/24 --gateway g",
+    code: 2,
+    says: /--dhcp takes another address/,
+  },
   {
     args: "device",
     code: 2,

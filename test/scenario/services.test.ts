@@ -1,5 +1,7 @@
 /** Services of a segment with the clients that people use: dhclient, getent, dig, the kernel. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -9,7 +11,7 @@ import { missingProgram } from "../support/installed.ts";
 import { ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { joinByVeth, Namespace, whyNoNamespaces } from "../support/netns.ts";
-import { eventually, run } from "../support/process.ts";
+import { eventually, ROOT, run, runRingwire } from "../support/process.ts";
 import type { DeviceStatus } from "../support/status.ts";
 
 const why =
@@ -246,3 +248,49 @@ describe.skipIf(why !== undefined || missingProgram("nft") !== undefined)(
     });
   },
 );
+
+/** A port of loopback that nobody used a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+describe.skipIf(why !== undefined)(`examples/services.toml${suffix}`, () => {
+  it("gives three hosts addresses and names", async () => {
+    await using open = new AsyncDisposableStack();
+    const folder = mkdtempSync(join(tmpdir(), "ringwire-services-"));
+    open.defer(() => rmSync(folder, { recursive: true, force: true }));
+    // Its port, its name and its namespaces would meet those of a user's lab.
+    const name = `rw${process.pid}-pc`;
+    const file = join(folder, `rw${process.pid}.toml`);
+    const text = readFileSync(join(ROOT, "examples/services.toml"), "utf8")
+      .replaceAll("pc{n}", `${name}{n}`)
+      .replaceAll("pc1", `${name}1`)
+      .replace(":7721", `:${await freePort()}`);
+    writeFileSync(file, text);
+    open.defer(async () => {
+      const down = await runRingwire(["lab", "down", file]);
+      expect(down.exit, down.said()).toEqual({ code: 0, signal: null });
+    });
+    const up = await runRingwire(["lab", "up", file]);
+    expect(up.exit, up.said()).toEqual({ code: 0, signal: null });
+
+    const hosts = [1, 2, 3].map((n) => ({
+      inside: (argv: readonly string[]) => ["ip", "netns", "exec", `${name}${n}`, ...argv],
+    }));
+    const clients = hosts.map((host) => open.use(new DhcpClient(host, "eth0")));
+    for (const client of clients) client.start();
+    const leases = await Promise.all(clients.map((client) => client.event("BOUND")));
+    expect(leases[0]).toMatchObject({ address: "10.88.0.5" });
+    expect(new Set(leases.map(({ address }) => address)).size).toBe(3);
+    for (const [i, { address }] of leases.entries()) {
+      const argv = ["dig", "+short", "@10.88.0.1", `${name}${i + 1}.lab`];
+      const found = await run(hosts[(i + 1) % 3]!.inside(argv));
+      expect(found.stdout.trim(), found.said()).toBe(address);
+    }
+  });
+});

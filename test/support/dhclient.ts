@@ -35,12 +35,12 @@ export const withResolver = (resolvConf: string, argv: readonly string[]): strin
 export type DhcpEvent = Readonly<Record<string, string>> & { readonly reason: string };
 
 export class DhcpClient implements AsyncDisposable {
-  readonly #namespace: Namespace;
+  readonly #namespace: Pick<Namespace, "inside">;
   readonly #interface: string;
   readonly #folder = mkdtempSync(join(tmpdir(), "ringwire-dhclient-"));
   #child: Child | undefined;
 
-  constructor(namespace: Namespace, iface: string) {
+  constructor(namespace: Pick<Namespace, "inside">, iface: string) {
     this.#namespace = namespace;
     this.#interface = iface;
     writeFileSync(this.#file("script"), SCRIPT);
@@ -54,7 +54,7 @@ export class DhcpClient implements AsyncDisposable {
 
   /** Starts the client, which stays and renews its lease. */
   start(): void {
-    this.#child = start(this.#argv("-d"), { namespace: this.#namespace });
+    this.#child = start(this.#namespace.inside(this.#argv("-d")));
   }
 
   /** Waits for the `n`th event with this reason. */
@@ -78,7 +78,7 @@ export class DhcpClient implements AsyncDisposable {
 
   /** Gives the lease back. The client that stayed ends. */
   async release(): Promise<void> {
-    await finished(start(this.#argv("-r"), { namespace: this.#namespace }));
+    await finished(start(this.#namespace.inside(this.#argv("-r"))));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

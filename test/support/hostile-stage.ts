@@ -2,6 +2,7 @@
  * The stage of every hostile test: a real device process, a live pair of neighbours on it, and the
  * check after each block that nobody but the attacker noticed anything.
  */
+import { SERVICES_PORT } from "../../device/services/options.ts";
 import { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
@@ -87,7 +88,7 @@ export class HostileStage {
       },
       10_000,
     );
-    const ports = portsOf(gone);
+    const ports = portsOf(gone).filter((name) => name !== SERVICES_PORT);
     compare("ports left", ports.join(), "pair-a,pair-b");
     for (const nic of gone.nics) {
       for (const [code, n] of Object.entries(nic.faults)) {

@@ -2,7 +2,7 @@
 import { ServiceHost } from "../../device/services/host.ts";
 import { type ServiceOptions, serviceOptions } from "../../device/services/options.ts";
 import type { SwitchPort } from "../../device/switch/port.ts";
-import { Switch } from "../../device/switch/switch.ts";
+import { Switch, type SwitchOptions } from "../../device/switch/switch.ts";
 import { macKey, SOURCE } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { buildPacket, frameOf, plainSum, pseudoHeader } from "./packets.ts";
@@ -29,8 +29,11 @@ export class ServiceStage {
   readonly host: ServiceHost;
   readonly nics: StageNic[] = [];
 
-  constructor(services: ServiceOptions, whenFull: "drop" | "hold" = "drop") {
-    this.segment = new Switch({ name: "lan0", now: this.clock.now, whenFull });
+  constructor(
+    services: ServiceOptions,
+    options: Pick<SwitchOptions, "whenFull" | "rules" | "storm"> = {},
+  ) {
+    this.segment = new Switch({ name: "lan0", now: this.clock.now, ...options });
     const names = () => this.nics.map(({ name, mac }) => ({ name, mac: macKey(mac, 0) }));
     this.host = new ServiceHost({
       segment: this.segment,

@@ -83,7 +83,7 @@ it("a client of another segment has no rights", () => {
   ]);
   expect(denial("/status", shown("a"))).toMatchObject({
     status: "403 Forbidden",
-    sentence: "a has no rights on the segment lan0",
+    sentence: "a has no rights on any segment of this device",
   });
   expect(identity("/nic", shown("b")).id).toBe("b");
   for (const [path, need] of Object.entries(NEEDS)) {

@@ -279,13 +279,56 @@ describe("a port", () => {
     const rogue = stage.add("rogue", macOf(99));
     const joined = (nic: number, from: number) =>
       Array.from({ length: 30 }, (_, i) => new Client(stage, nic, macOf(from + i)))
-        .map((client) => client.say(DISCOVER)?.type)
+        .map((client) => {
+          stage.clock.advance(10);
+          return client.say(DISCOVER)?.type;
+        })
         .filter((type) => type === OFFER).length;
     expect(joined(rogue, 1000)).toBe(5);
     expect(stage.status.unanswered).toEqual({ port_share: 25 });
     expect(joined(stage.add("up0"), 2000)).toBe(15);
     expect(stage.status.unanswered).toEqual({ port_share: 25, pool_empty: 15 });
     expect(stage.status.dhcp).toMatchObject({ offers: 20 });
+  });
+
+  it("has its share again when leases end, by time or by release", () => {
+    const { stage } = stageWith({ from: "10.0.0.20", to: "10.0.0.39", lease: 60 });
+    const nic = stage.add("many", macOf(99));
+    let next = 1000;
+    const clients = () => Array.from({ length: 5 }, () => new Client(stage, nic, macOf(next++)));
+    const isFull = () => {
+      stage.clock.advance(100);
+      return new Client(stage, nic, macOf(next++)).say(DISCOVER) === undefined;
+    };
+    for (const client of clients()) client.say(DISCOVER);
+    expect(isFull()).toBe(true);
+    stage.clock.advance(31_000);
+    for (let round = 0; round < 3; round++) {
+      const joined = clients().map((client) => ({ client, address: client.join() }));
+      expect(isFull()).toBe(true);
+      for (const { client, address } of joined) client.say(RELEASE, {}, { ciaddr: ip(address) });
+      stage.clock.advance(1000);
+    }
+    const [client] = clients();
+    const address = client!.join();
+    client!.say(DECLINE, { 50: ip(address) });
+    for (const other of clients().slice(1)) expect(other.say(DISCOVER)).toBeDefined();
+    expect(isFull()).toBe(true);
+    stage.clock.advance(601_000);
+    expect(isFull()).toBe(false);
+    expect(stage.status.dhcp).toMatchObject({ leases: 0, offers: 1, declined: 0 });
+  });
+
+  it("of an uplink finds the whole pool free again when its leases have ended", () => {
+    const { stage } = stageWith({ from: "10.0.0.20", to: "10.0.0.23", lease: 60 });
+    const up = stage.add("up0");
+    for (let round = 0; round < 4; round++) {
+      const of = (n: number) => new Client(stage, up, macOf(2000 + 10 * round + n));
+      const joined = [0, 1, 2, 3].map((n) => of(n).join());
+      expect(new Set(joined).size).toBe(4);
+      expect(of(4).say(DISCOVER)).toBeUndefined();
+      stage.clock.advance(61_000);
+    }
   });
 
   it("can't lose its own lease by another one's floods", () => {

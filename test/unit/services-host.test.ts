@@ -1,6 +1,6 @@
 /** The service host as a port of the switch: what it answers, what it ignores, its limits. */
 import { describe, expect, it } from "vitest";
-import { PortRates, Rate } from "../../device/services/rates.ts";
+import { Limit, Rate, ServiceRates } from "../../device/services/rates.ts";
 import { buildPacket } from "../support/packets.ts";
 import {
   HOST_IP6 as IP6,
@@ -168,65 +168,145 @@ describe("ARP", () => {
   });
 });
 
-describe("limits", () => {
-  it("one port gets 500 answers a second, and others still get theirs", () => {
-    const made = stage();
+describe("rules for all ports", () => {
+  it("that isolate and guard guests leave them the services", () => {
+    const rules = [{ name: "*", isolated: true, guard: true, sticky: 1 }];
+    const made = new ServiceStage(ALL_ON, { rules });
+    made.add("a", MAC);
     const other = made.add("b", [2, 0, 0, 0, 0, 8]);
-    let answers = 0;
-    for (let i = 0; i < 600; i++) answers += made.say(0, ping()).length;
-    expect(answers).toBe(500);
-    expect(made.status).toMatchObject({ unanswered: { port_rate: 100 }, answers: { icmp: 500 } });
-    const frame = ping();
-    frame.set([2, 0, 0, 0, 0, 8], 6);
-    expect(made.say(other, frame)).toHaveLength(1);
-    made.clock.advance(100);
-    answers = 0;
-    for (let i = 0; i < 100; i++) answers += made.say(0, ping()).length;
-    expect(answers).toBe(50);
+    expect(made.say(0, ping())).toHaveLength(1);
+    expect(made.say(0, routerSolicitation()).map(told)).toMatchObject([{ type: 134 }]);
+    expect(made.nics[other]!.port.got).toEqual([]);
   });
 
-  it("at most 256 frames and a megabyte wait; the switch counts the others", () => {
-    for (const [data, most] of [
-      [8, 256],
-      [9000, 115],
-    ] as const) {
+  it("that name a VLAN place the services in it", () => {
+    const made = new ServiceStage(ALL_ON, { rules: [{ name: "*", access: 10 }] });
+    made.add("a", MAC);
+    expect(made.say(0, ping())).toHaveLength(1);
+    const apart = new ServiceStage(ALL_ON, { rules: [{ name: "a", access: 10 }] });
+    apart.add("a", MAC);
+    expect(apart.say(0, ping())).toEqual([]);
+  });
+});
+
+it("two NICs beside the services flood each other without a limit", () => {
+  const made = new ServiceStage(ALL_ON, { storm: { broadcast: 1, multicast: 1, unknown: 1 } });
+  made.add("a", MAC);
+  const other = made.nics[made.add("b", [2, 0, 0, 0, 0, 8])]!;
+  const frame = ping();
+  frame.fill(255, 0, 6);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got).toHaveLength(5);
+  made.add("c", [2, 0, 0, 0, 0, 7]);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got.length).toBeLessThan(8);
+});
+
+describe("limits", () => {
+  /** NICs with a ping each. */
+  const pingers = (made: ServiceStage, count: number, data = 8) =>
+    Array.from({ length: count }, (_, n) => {
+      const mac = [2, 0, 0, 0, 1, n];
+      const frame = ping(data);
+      frame.set(mac, 6);
+      return { nic: made.add(`n${n}`, mac), frame };
+    });
+
+  it("one port gets 4000 pings a second, and others still get theirs", () => {
+    const made = stage();
+    const [other] = pingers(made, 1);
+    for (let i = 0; i < 500; i++) made.send(0, ping());
+    made.send(other!.nic, other!.frame);
+    expect(made.status.queued).toBe(401);
+    expect(made.settle(0)).toHaveLength(400);
+    expect(made.settle(other!.nic)).toHaveLength(1);
+    expect(made.status).toMatchObject({ unanswered: { port_rate: 100 }, answers: { icmp: 401 } });
+    made.clock.advance(10);
+    for (let i = 0; i < 100; i++) made.send(0, ping());
+    expect(made.settle(0)).toHaveLength(40);
+  });
+
+  it("all addresses of a port have its one limit, and each service its own", () => {
+    const made = stage();
+    for (let i = 0; i < 500; i++) {
+      const frame = ping();
+      frame.set([2, 1, 0, 0, i >>> 8, i & 255], 6);
+      made.send(0, frame);
+    }
+    expect(made.status).toMatchObject({ queued: 400, unanswered: { port_rate: 100 } });
+    expect(made.say(0, routerSolicitation()).map(told)).toContainEqual({
+      ...{ to: MAC, type: 134, source: LOCAL6 },
+    });
+  });
+
+  it("a service answers all ports together up to its limit", () => {
+    const made = stage();
+    const nics = pingers(made, 5);
+    for (let i = 0; i < 400; i++) {
+      for (const { nic, frame } of nics) made.send(nic, frame);
+      made.settle(0);
+    }
+    expect(made.status).toMatchObject({ unanswered: { rate: 400 }, answers: { icmp: 1600 } });
+  });
+
+  it.each([
+    [8, 1024],
+    [9000, Math.floor((4 << 20) / 9042)],
+  ])(
+    "pings of %i bytes of three ports fill the queue, and the switch counts the rest",
+    (data, most) => {
       const made = stage();
-      for (let i = 0; i < 300; i++) made.send(0, ping(data));
+      for (const { nic, frame } of pingers(made, 3, data)) {
+        for (let i = 0; i < 400; i++) made.send(nic, frame);
+      }
+      expect(most).toBeGreaterThan(400);
       expect(made.status.queued).toBe(most);
       const port = made.segment.snapshot().ports.find(({ kind }) => kind === "services")!;
-      expect(port.out.dropped).toEqual({ queue_full: 300 - most });
+      expect(port.out.dropped).toEqual({ queue_full: 1200 - most });
       made.settle(0);
       expect(made.status.queued).toBe(0);
-    }
-  });
+    },
+  );
 
   it("on a segment that holds, senders wait, and a slow receiver delays nobody", () => {
-    const made = new ServiceStage(ALL_ON, "hold");
-    made.add("a", MAC);
-    const nic = made.nics[0]!;
+    const made = new ServiceStage(ALL_ON, { whenFull: "hold" });
     let woken = 0;
-    nic.plug.onReady = () => woken++;
-    const frame = ping();
-    for (let i = 0; i < 300; i++) made.send(0, frame);
-    expect(made.status.queued).toBe(256);
-    nic.port.room = false;
+    const nics = pingers(made, 3);
+    for (const { plug } of made.nics) plug.onReady = () => woken++;
+    for (const { nic, frame } of nics) for (let i = 0; i < 400; i++) made.send(nic, frame);
+    expect(made.status.queued).toBe(1024);
+    for (const { port } of made.nics) port.room = false;
     made.settle(0);
+    // The last NIC has frames that were held for the queue.
     expect(woken).toBe(1);
-    expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 256 } });
+    expect(made.status).toMatchObject({ queued: 0, unanswered: { held: 1024 } });
   });
 
-  it("a rate counts by time, and few ports share one limit", () => {
-    const rate = new Rate(10);
+  it("a super-frame of more segments than the queue holds is not held for ever", () => {
+    const { host } = stage();
+    expect([host.ready(60, 1024), host.ready(60, 1025), host.ready(9000, 1000)]).toEqual([
+      ...[true, true, true],
+    ]);
+  });
+
+  it("a rate counts by time; more than 2048 ports share one limit", () => {
+    const rate = new Rate(100);
     const taken = (now: number) => Array.from({ length: 20 }, () => rate.take(now)).filter(Boolean);
     expect(taken(0)).toHaveLength(10);
-    expect(taken(500)).toHaveLength(5);
-    expect(rate.isIdle(500)).toBe(false);
-    expect(rate.isIdle(2000)).toBe(true);
-    const ports = new PortRates(1);
-    for (let i = 0; i < 2048; i++) expect(ports.take(`p${i}`, 0)).toBe(true);
-    expect(ports.take("one more", 0)).toBe(true);
-    expect(ports.take("and one", 0)).toBe(false);
-    expect(ports.take("later", 5000)).toBe(true);
+    expect(taken(50)).toHaveLength(5);
+    expect(rate.isIdle(50)).toBe(false);
+    expect(rate.isIdle(200)).toBe(true);
+    const rates = new ServiceRates(1_000_000);
+    const few = new ServiceRates(40);
+    for (let i = 0; i < 2048; i++) expect(rates.take(`p${i}`, 0)).toBe(Limit.NONE);
+    for (let i = 0; i < 25_000; i++) rates.take(`q${i}`, 0);
+    expect(rates.take("one more", 0)).toBe(Limit.PORT);
+    expect(rates.take("one more", 500)).toBe(Limit.NONE);
+    expect([few.take("a", 0), few.take("a", 0), few.take("b", 0)]).toEqual([
+      ...[Limit.NONE, Limit.PORT, Limit.NONE],
+    ]);
+    for (const port of "cdef") few.take(port, 0);
+    expect(few.take("g", 0)).toBe(Limit.SERVICE);
   });
 
   it("after close nothing is answered, and no timer runs", () => {

@@ -1,5 +1,9 @@
 /** Options of services: what a user may write, and what it amounts to. */
 import { describe, expect, it } from "vitest";
+import * as z from "zod";
+import { issuesOf } from "../../cli/config/issues.ts";
+import { withLibraryKeys } from "../../cli/config/keys.ts";
+import { TomlFile } from "../../cli/config/toml.ts";
 import { openDevice } from "../../device/index.ts";
 import { segmentOptions } from "../../device/segments/options.ts";
 import { ipv4Text, ipv6Text } from "../../device/services/addresses.ts";
@@ -84,6 +88,14 @@ describe("refused, with the key and the reason", () => {
       "services.dns.domain takes a domain of lower-case",
     ],
     [{ address: ADDRESS, gateway: { tap: "a/b" } }, "services.gateway.tap takes the name of an"],
+    [
+      { address: ADDRESS, gateway: { tap: "switch" } },
+      "services.gateway.tap takes a name that is no",
+    ],
+    [
+      { address: ADDRESS, gateway: { tap: "services" } },
+      "services.gateway.tap takes a name that is",
+    ],
     [{ address: ADDRESS, pings: true }, 'services Unrecognized key: "pings"'],
   ])("%j: %s", (services, message) => {
     const [issue] = serviceOptions.safeParse(services).error?.issues ?? [];
@@ -200,4 +212,21 @@ describe("a device", () => {
     expect(device.status().segments[0]).not.toHaveProperty("services");
     expect(device.status().segments[0]!.ports).toEqual([]);
   });
+});
+
+it("names of NICs in a file stay as they are, and a mistake names them so", () => {
+  const { segment } = withLibraryKeys(
+    new TomlFile(
+      '[[segment]]\nwhen-full = "hold"\nservices.dhcp.reserve = { my-host = "10.0.0.5", Web = "10" }',
+    ).value,
+    z.object({ segment: z.array(segmentOptions) }),
+  ) as { segment: unknown[] };
+  expect(segment).toEqual([
+    {
+      whenFull: "hold",
+      services: { dhcp: { reserve: { "my-host": "10.0.0.5", Web: "10" } } },
+    },
+  ]);
+  const [issue] = issuesOf(segmentOptions, segment[0]);
+  expect(issue).toMatchObject({ path: ["services", "dhcp", "reserve", "Web"] });
 });

@@ -54,6 +54,16 @@ describe("rules of ports", () => {
     expect(optionsOf([], "other")).toEqual({});
   });
 
+  it("for all ports say where a port of the device is, and do not restrict it", () => {
+    const rules: PortRule[] = [
+      { name: "*", guard: true, isolated: true, access: 10, storm: { broadcast: 1 } },
+      { name: "services", rate: 1e6 },
+    ];
+    expect(optionsOf(rules, "services", true)).toEqual({ access: 10, rate: 1e6 });
+    // A NIC that is called so is a guest.
+    expect(optionsOf(rules, "services")).toMatchObject({ guard: true, isolated: true });
+  });
+
   it("stand in the status of the port", () => {
     const n = net(2, [{ name: "p1", isolated: true }]);
     expect(n.segment.snapshot().ports.map(({ rules }) => rules)).toEqual([
