@@ -12,7 +12,6 @@ import { kebab } from "../config/keys.ts";
 import { DeviceShape, deviceCommand } from "../device.ts";
 import { FrontendShape, frontendCommand } from "../frontend.ts";
 import { parseCidr, parseRoute } from "./address.ts";
-import { SEGMENT_TEXTS } from "./texts.ts";
 
 const MAX_HOSTS = 64;
 /** Most `[[nic]]` entries, and most NICs of one entry. */
@@ -206,21 +205,6 @@ export function labJsonSchema(): string {
       if (required !== undefined) jsonSchema.required = required.map(kebab);
     },
   }) as JsonSchema & Record<string, unknown>;
-  describeSegments(schema.properties?.["segment"]?.items);
   const head = { $schema: schema["$schema"], title: "A lab of ringwire" };
   return `${JSON.stringify({ ...head, ...schema }, null, 2)}\n`;
 }
-
-/** The options of segments carry no texts, because the library has them as comments. */
-function describeSegments(schema: JsonSchema | undefined): void {
-  for (const [place, description] of Object.entries(SEGMENT_TEXTS)) {
-    const keys = place.split(".");
-    let at = schema;
-    for (const key of keys) at = tableIn(at)?.properties?.[key];
-    if (at !== undefined) Object.assign(at, { description });
-  }
-}
-
-/** Returns the table of a schema, of the entries of a list, or of one of several forms. */
-const tableIn = (schema: JsonSchema | undefined): JsonSchema | undefined =>
-  [schema, schema?.items, ...(schema?.anyOf ?? [])].find((one) => one?.properties !== undefined);

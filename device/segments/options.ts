@@ -28,19 +28,30 @@ const uplink = z.string().superRefine((text, context) => {
 
 export const segmentOptions = z
   .strictObject({
-    name: segmentName.default("lan0"),
-    /** Devices with the same id state that uplinks join them to one segment. Default: random. */
-    id: segmentName.optional(),
-    /** Policy for a frame whose receiver has no room. */
-    whenFull: z.enum(["drop", "hold"]).default("drop"),
-    /** Frames a second that a NIC may flood, by kind. An uplink may flood ten times as many. */
-    storm: stormOptions.optional(),
-    /** Uplinks, each as SCHEME:NAME. */
-    uplinks: z.array(uplink).max(MAX_UPLINKS).default([]),
-    /** Rules for ports. Where two rules set one option of a port, the later rule counts. */
-    port: z.array(portRule).max(MAX_RULES).default([]),
-    /** DHCP, DNS, router advertisements, pings and a gateway. */
-    services: serviceOptions.optional(),
+    name: segmentName.default("lan0").meta({ description: "name of the segment (lan0)" }),
+    id: segmentName
+      .optional()
+      .meta({ description: "the same for all devices that uplinks join to one segment (random)" }),
+    whenFull: z
+      .enum(["drop", "hold"])
+      .default("drop")
+      .meta({ description: "what happens to a frame whose receiver has no room (drop)" }),
+    storm: stormOptions.optional().meta({
+      description:
+        "frames a second that a NIC may flood, by kind; an uplink may flood ten times as many",
+    }),
+    uplinks: z
+      .array(uplink)
+      .max(MAX_UPLINKS)
+      .default([])
+      .meta({ description: "uplinks, each as tap:NAME" }),
+    port: z.array(portRule).max(MAX_RULES).default([]).meta({
+      description:
+        "a rule: the policy of every port whose name fits; of two rules with one key the later counts",
+    }),
+    services: serviceOptions
+      .optional()
+      .meta({ description: "a host on the segment that serves the others" }),
   })
   .superRefine(({ uplinks, services }, context) => {
     // The switch would have two ports of this name.

@@ -61,66 +61,79 @@ const isDomain = (text: string): boolean =>
   text.length <= MAX_DOMAIN_CHARS && text.split(".").every((label) => LABEL.test(label));
 
 const dhcp = z.strictObject({
-  /** First and last address of the pool. Default: the upper half of the network. */
-  from: ipv4.optional(),
-  to: ipv4.optional(),
-  /** Seconds of a lease. Default 3600. */
-  lease: seconds(MIN_LEASE_SECONDS, MAX_SECONDS).optional(),
-  /** Addresses that belong to NICs, by the name of the NIC. */
+  from: ipv4
+    .optional()
+    .meta({ description: "first address of the pool (the upper half of the network)" }),
+  to: ipv4.optional().meta({ description: "last address of the pool" }),
+  lease: seconds(MIN_LEASE_SECONDS, MAX_SECONDS)
+    .optional()
+    .meta({ description: "seconds of a lease (3600)" }),
   reserve: z
     .record(z.string(), ipv4)
     .refine((all) => Object.keys(all).length <= MAX_RESERVATIONS, {
       error: `has more than ${MAX_RESERVATIONS} reservations`,
     })
-    .optional(),
-  /** Default router for clients. Default: the gateway, or none without a gateway. */
-  router: ipv4.optional(),
-  /** Name servers for clients. Default: this host, if `dns` is on. */
-  dns: z.array(ipv4).max(8).optional(),
+    .optional()
+    .meta({ description: 'addresses of NICs by their names, as web = "10.0.0.5"' }),
+  router: ipv4.optional().meta({ description: "default router for clients (the gateway)" }),
+  dns: z
+    .array(ipv4)
+    .max(8)
+    .optional()
+    .meta({ description: "name servers for clients (this host)" }),
 });
 
 const ra = z.strictObject({
-  /** Seconds between two advertisements. Default 200. */
-  interval: seconds(MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS).optional(),
-  /** Seconds for which the prefix and the name server are valid. Default 86400. */
-  lifetime: seconds(2 * MIN_INTERVAL_SECONDS, MAX_SECONDS).optional(),
-  /** Name servers for hosts. Default: this host, if `dns` is on. */
-  dns: z.array(ipv6).max(8).optional(),
+  interval: seconds(MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS)
+    .optional()
+    .meta({ description: "seconds between two advertisements (200)" }),
+  lifetime: seconds(2 * MIN_INTERVAL_SECONDS, MAX_SECONDS)
+    .optional()
+    .meta({ description: "seconds for which the prefix is valid (86400)" }),
+  dns: z.array(ipv6).max(8).optional().meta({ description: "name servers for hosts (this host)" }),
 });
 
 const shape = z.strictObject({
-  /** IPv4 address of the services, with the prefix length of the segment's network. */
-  address: cidr4.optional(),
-  /** IPv6 address of the services, with the length of the segment's prefix. */
-  address6: cidr6.optional(),
-  /** Answers pings of both addresses. */
-  icmp: z.boolean().optional(),
-  dhcp: z.union([z.boolean(), dhcp]).optional(),
+  address: cidr4
+    .optional()
+    .meta({ description: "IPv4 address of the services, with prefix length" }),
+  address6: cidr6
+    .optional()
+    .meta({ description: "IPv6 address of the services, with prefix length" }),
+  icmp: z.boolean().optional().meta({ description: "true: answers pings" }),
+  dhcp: z
+    .union([z.boolean(), dhcp])
+    .optional()
+    .meta({ description: "true, or a table: gives IPv4 addresses" }),
   dns: z
     .union([
       z.boolean(),
       z.strictObject({
-        /** Domain of the names of NICs. Default "lab". */
-        domain: domain.optional(),
+        domain: domain.optional().meta({ description: "domain of the names (lab)" }),
       }),
     ])
-    .optional(),
-  ra: z.union([z.boolean(), ra]).optional(),
-  /** An uplink that leads to the host's network. */
+    .optional()
+    .meta({ description: "true, or a table: names of NICs" }),
+  ra: z
+    .union([z.boolean(), ra])
+    .optional()
+    .meta({ description: "true, or a table: router advertisements, for IPv6" }),
   gateway: z
     .strictObject({
-      /** Interface of the host. */
       tap: z
         .string()
         .refine(isTapName, { error: "takes the name of an interface" })
         // Both would be ports of the switch.
         .refine((name) => name !== SERVICES_PORT && !isReservedName(name), {
           error: "takes a name that is no word of captures and not that of the services",
-        }),
-      /** Its address in the segment's network. Default: the last one of the network. */
-      address: ipv4.optional(),
+        })
+        .meta({ description: "interface of the host" }),
+      address: ipv4
+        .optional()
+        .meta({ description: "its address on the segment (the last of the network)" }),
     })
-    .optional(),
+    .optional()
+    .meta({ description: "a way out to the host's network" }),
 });
 
 /**

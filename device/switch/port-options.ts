@@ -36,34 +36,61 @@ const mac = z.string().superRefine((text, context) => {
 });
 
 export const portOptions = z.strictObject({
-  /** True: frames of this port reach only ports that are not isolated. */
-  isolated: z.boolean().optional(),
-  /** Strict mode: the only source addresses that the port may use. */
-  addresses: z.array(mac).min(1).max(MAX_ADDRESSES).optional(),
-  /** Number of addresses that the port may use. It keeps the first ones while it is attached. */
-  sticky: z.number().int().min(1).max(1024).optional(),
-  /** Frames a second that the port may flood, by kind. */
-  storm: stormOptions.optional(),
-  /** Bits a second that the port may send. */
-  rate: z.number().min(1000).max(MAX_RATE).optional(),
-  /** Bytes that the port may send at once, above its rate. Default: those of 100 ms. */
-  burst: z.number().int().min(1).max(MAX_RATE).optional(),
-  /** True: ARP and neighbour discovery may name no other host, and announce no router. */
-  guard: z.boolean().optional(),
-  /** IP addresses that a guarded port may announce. Default: any. */
+  isolated: z
+    .boolean()
+    .optional()
+    .meta({ description: "true: frames of this port reach only ports that are not isolated" }),
+  addresses: z
+    .array(mac)
+    .min(1)
+    .max(MAX_ADDRESSES)
+    .optional()
+    .meta({ description: "the only MAC addresses that the port may use" }),
+  sticky: z
+    .number()
+    .int()
+    .min(1)
+    .max(1024)
+    .optional()
+    .meta({ description: "the port keeps the first MAC addresses that it uses, as many as this" }),
+  storm: stormOptions
+    .optional()
+    .meta({ description: "frames a second that the port may flood, by kind" }),
+  rate: z
+    .number()
+    .min(1000)
+    .max(MAX_RATE)
+    .optional()
+    .meta({ description: "bits a second that the port may send" }),
+  burst: z
+    .number()
+    .int()
+    .min(1)
+    .max(MAX_RATE)
+    .optional()
+    .meta({ description: "bytes that the port may send at once above its rate (those of 100 ms)" }),
+  guard: z.boolean().optional().meta({
+    description: "true: ARP and neighbour discovery may name no other host, and no router",
+  }),
   ips: z
     .array(z.union([z.ipv4(), z.ipv6()]))
     .min(1)
     .max(MAX_ADDRESSES)
-    .optional(),
-  /** Largest packet of the port in both directions, in bytes without the Ethernet header. */
-  mtu: z.number().int().min(MIN_MTU).max(MAX_MTU).optional(),
-  /** VLAN of an access port. Its frames carry no tag. */
-  access: vlan.optional(),
-  /** VLANs of a trunk. Its frames carry tags. "all" stands for every VLAN. */
-  trunk: z.union([z.array(vlan).min(1).max(MAX_VLAN), z.literal("all")]).optional(),
-  /** VLAN of the frames without a tag on a trunk. Without it a trunk drops them. */
-  native: vlan.optional(),
+    .optional()
+    .meta({ description: "IP addresses that a guarded port may announce (any)" }),
+  mtu: z
+    .number()
+    .int()
+    .min(MIN_MTU)
+    .max(MAX_MTU)
+    .optional()
+    .meta({ description: "largest packet of the port, in bytes without the Ethernet header" }),
+  access: vlan.optional().meta({ description: "VLAN of an access port: its frames carry no tag" }),
+  trunk: z
+    .union([z.array(vlan).min(1).max(MAX_VLAN), z.literal("all")])
+    .optional()
+    .meta({ description: 'VLANs of a trunk port: its frames carry tags; "all" for every VLAN' }),
+  native: vlan.optional().meta({ description: "VLAN of the frames without a tag on a trunk" }),
 });
 /** The policy of a port. An absent option leaves that part as it is without a rule. @interface */
 export type PortOptions = Readonly<z.infer<typeof portOptions>>;
@@ -71,8 +98,7 @@ export type PortOptions = Readonly<z.infer<typeof portOptions>>;
 /** A rule: the options of all ports with names that fit. */
 export const portRule = z
   .strictObject({
-    /** Name of NICs and uplinks, with * for any letters. */
-    name: namePattern,
+    name: namePattern.meta({ description: "name of NICs and uplinks, with * for any letters" }),
     ...portOptions.shape,
   })
   .refine(({ access, trunk }) => access === undefined || trunk === undefined, {
