@@ -72,7 +72,7 @@ const EXAMPLES = `Examples:
   ringwire frontend                                       of the device here
   sudo ringwire frontend --connect HOST:7700 --tap rw0    the kernel's rw0
   ringwire frontend --connect HOST:7700 --name b --queues 4 --mtu 9000
-  ringwire frontend --listen 127.0.0.1:7701               with pages for a monitor
+  ringwire frontend --listen 127.0.0.1:7701               with /status, /metrics
   ringwire frontend --connect HOST:7700 --driver xen      a Xen vif, xn0
 `;
 

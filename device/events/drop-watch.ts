@@ -11,6 +11,8 @@ import type { EventFeed } from "./feed.ts";
 const REASONS = Object.values(DropReason);
 /** Most summaries in a second, of all ports together. */
 const MAX_TOLD = 16;
+/** Most ports whose counters are read in a second. A thousand ports would take milliseconds. */
+const MAX_READ = 256;
 
 /** The part of a Switch that is watched. */
 export interface Watched {
@@ -47,7 +49,8 @@ export class DropWatch {
     const ports = [...this.#segment.portCounters()];
     const from = this.#from < ports.length ? this.#from : 0;
     let left = MAX_TOLD;
-    for (let i = 0; i < ports.length && left > 0; i++) {
+    const most = Math.min(ports.length, MAX_READ);
+    for (let i = 0; i < most && left > 0; i++) {
       const at = (from + i) % ports.length;
       this.#from = at + 1;
       const [port, counters] = ports[at]!;

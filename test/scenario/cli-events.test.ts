@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DeviceEvent } from "../../shared/status/device-events.ts";
 import { DeviceProcess } from "../support/device-process.ts";
-import { type Child, runRingwire, startRingwire } from "../support/process.ts";
+import { type Child, NODE, runRingwire, start, startRingwire } from "../support/process.ts";
 
 const DONE = { code: 0, signal: null };
 let device: DeviceProcess;
@@ -94,6 +94,22 @@ describe("ringwire events", () => {
     reader.signal("SIGINT");
     expect(await reader.ended()).toEqual(DONE);
   });
+});
+
+it("an EventSource gets the events by name, and by their ids", async () => {
+  const script = `const source = new EventSource("${device.url}/events?after=0");
+source.addEventListener("begun", ({ data }) => console.log(data));
+source.addEventListener("joined", ({ data, lastEventId }) => {
+  console.log(JSON.stringify({ ...JSON.parse(data), last: lastEventId }));
+});`;
+  await using browser = start([NODE, "--experimental-eventsource", "-e", script]);
+  await browser.waitForJson((line) => line["event"] === "begun");
+  await using nic = await joins("browsed");
+  expect(nic.exit).toBeUndefined();
+  const joined = await browser.waitForJson<DeviceEvent & { last: string }>(
+    (line) => line["name"] === "browsed",
+  );
+  expect(joined.last).toBe(joined.id);
 });
 
 describe("what can't be read", () => {

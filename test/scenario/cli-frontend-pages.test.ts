@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { readFrontend } from "../../shared/status/read.ts";
 import { DeviceProcess } from "../support/device-process.ts";
-import { eventually, runRingwire, startRingwire } from "../support/process.ts";
+import { Namespace, whyNoNamespaces } from "../support/netns.ts";
+import { eventually, NODE, run, runRingwire, startRingwire } from "../support/process.ts";
 
 let device: DeviceProcess;
 
@@ -27,6 +28,29 @@ it("ux-P5 the driver's counters can be read while it runs", async () => {
   expect((await fetch(`${url}/readyz`)).status).toBe(200);
   nic.signal("SIGTERM");
   expect(await nic.ended()).toEqual({ code: 0, signal: null });
+});
+
+const why = whyNoNamespaces();
+
+it.skipIf(why !== undefined)("a TAP is a part of both pages", async () => {
+  await using ends = new AsyncDisposableStack();
+  const namespace = new Namespace("pages");
+  ends.defer(() => namespace.destroy());
+  namespace.ip("link", "set", "lo", "up");
+  const there = ends.use(await DeviceProcess.startWith({ namespace }));
+  const tap = ["--connect", there.url, "--tap", "rw0", "--listen", "127.0.0.1:0", "--json"];
+  const nic = ends.use(startRingwire(["frontend", ...tap], { namespace }));
+  const { url } = await nic.waitForJson<{ url: string }>((line) => line["event"] === "listening");
+  await nic.waitForJson((line) => line["event"] === "ready");
+  const page = async (path: string) => {
+    const ask = `fetch("${url}${path}").then(async (a) => process.stdout.write(await a.text()))`;
+    return (await run([NODE, "-e", ask], { namespace })).stdout;
+  };
+  const { nic: status } = readFrontend(JSON.parse(await page("/status")));
+  expect(status?.counters.tap).toMatchObject({ txErrors: {}, host: expect.any(Object) });
+  expect(await page("/metrics")).toMatch(
+    /^ringwire_frontend_tap_frames_total\{direction="in"\} \d/m,
+  );
 });
 
 it("the pages answer while the frontend waits for its device", async () => {

@@ -5,11 +5,11 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { DeviceProcess } from "../support/device-process.ts";
-import { type Child, eventually, ROOT, runRingwire, startRingwire } from "../support/process.ts";
+import { Namespace, whyNoNamespaces } from "../support/netns.ts";
+import { eventually, ROOT, runRingwire, startRingwire } from "../support/process.ts";
 import { mmio, RawFrontend } from "../support/raw-frontend.ts";
 
 const DEPLOY = join(ROOT, "deploy");
@@ -18,8 +18,8 @@ const PROMTOOL = "/usr/bin/promtool";
 /** Labels and metrics that Prometheus itself adds. */
 const OF_PROMETHEUS = new Set(["instance", "job"]);
 const SCRAPE_METRICS = new Set(["up"]);
-/** An uplink needs a TAP. */
-const hasTap = process.getuid?.() === 0 && existsSync("/dev/net/tun");
+/** An uplink needs a TAP, and a TAP of a test has a namespace of its own. */
+const hasTap = whyNoNamespaces() === undefined;
 
 interface Query {
   readonly where: string;
@@ -96,16 +96,24 @@ function learn(page: string): void {
   }
 }
 
-const open: (DeviceProcess | Child)[] = [];
+const ends = new AsyncDisposableStack();
 
 beforeAll(async () => {
-  const uplink = hasTap ? ["--uplink", `tap:rwo${process.pid}`] : [];
+  const uplink: string[] = [];
+  if (hasTap) {
+    const namespace = new Namespace("watched");
+    ends.defer(() => namespace.destroy());
+    namespace.ip("link", "set", "lo", "up");
+    // From here on all processes and requests of this file are inside.
+    ends.use(namespace.enter());
+    uplink.push("--uplink", "tap:lab0");
+  }
   const device = await DeviceProcess.start(...uplink);
-  open.push(device);
+  ends.use(device);
   for (const driver of ["ena", "xen"]) {
     const args = ["frontend", "--connect", device.url, "--driver", driver, "--json"];
     const nic = startRingwire([...args, "--listen", "127.0.0.1:0"]);
-    open.push(nic);
+    ends.use(nic);
     const { url } = await nic.waitForJson<{ url: string }>((l) => l["event"] === "listening");
     await nic.waitForJson((line) => line["event"] === "ready");
     learn(await (await fetch(`${url}/metrics`)).text());
@@ -126,9 +134,7 @@ beforeAll(async () => {
   await raw.end();
 });
 
-afterAll(async () => {
-  for (const one of open.toReversed()) await one.stop();
-});
+afterAll(() => ends.disposeAsync());
 
 const queries = [
   ...alerts().map((query) => ["alert", query.where, query] as const),

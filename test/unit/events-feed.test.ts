@@ -288,6 +288,13 @@ describe("drops", () => {
     expect(sum).toBe((40 * 41) / 2);
   });
 
+  it("of the last of a thousand ports are told within seconds", () => {
+    for (let i = 0; i < 1000; i++) port(`nic${i}`);
+    ports.at(-1)![1].in.dropped.runt = 1;
+    const all = Array.from({ length: 4 }, tick).flat();
+    expect(all).toMatchObject([{ port: "nic999" }]);
+  });
+
   it("of a port that drops all the time do not hide those of others", () => {
     for (let i = 0; i < 40; i++) port(`nic${i}`);
     const seen = new Set<string>();
