@@ -25,15 +25,34 @@ export const ANY_CLIENT = "any client";
 
 export type Need = Role | typeof ANYBODY | typeof ANY_CLIENT;
 
-/** The role that each path of the device needs. A path that is missing here needs `admin`. */
-export const NEEDS: Readonly<Record<string, Need>> = {
-  "/nic": "nic",
-  "/addresses": "inspect",
-  "/capture": "capture",
-  "/livez": ANYBODY,
-  "/metrics": "metrics",
-  "/migrate": "control",
-  "/readyz": ANYBODY,
-  "/status": "inspect",
-  "/ticket": ANY_CLIENT,
-};
+/** What a path of the device needs. */
+interface PathRule {
+  readonly need: Need;
+  /** True for a page that changes something, which is asked by POST. */
+  readonly isPosted?: true;
+}
+
+/** All paths of the device. A path that is missing here needs `admin`. */
+const PATHS = {
+  "/addresses": { need: "inspect" },
+  "/capture": { need: "capture" },
+  "/livez": { need: ANYBODY },
+  "/metrics": { need: "metrics" },
+  "/migrate": { need: "control", isPosted: true },
+  "/nic": { need: "nic" },
+  "/readyz": { need: ANYBODY },
+  "/status": { need: "inspect" },
+  "/ticket": { need: ANY_CLIENT, isPosted: true },
+} as const satisfies Readonly<Record<string, PathRule>>;
+/** A path with a page. */
+export type PagePath = Exclude<keyof typeof PATHS, "/nic">;
+
+/** The role that each path of the device needs. */
+export const NEEDS: Readonly<Record<string, Need>> = Object.fromEntries(
+  Object.entries(PATHS).map(([path, { need }]) => [path, need]),
+);
+
+/** The paths that are asked by POST. */
+export const POSTED: ReadonlySet<string> = new Set(
+  Object.entries<PathRule>(PATHS).flatMap(([path, { isPosted }]) => (isPosted ? [path] : [])),
+);

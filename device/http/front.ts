@@ -18,6 +18,7 @@ import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { held } from "../../shared/transport/stream.ts";
 import { type Caller, type Denial, Identity } from "../access/gate.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
+import { FirstRefusals } from "./first-refusals.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { Handshakes, type TlsTexts } from "./handshakes.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
@@ -105,6 +106,9 @@ const LOUD: ReadonlySet<Refused> = new Set([
   ...[Refused.EVICTED, Refused.NO_PLACE, Refused.HOST, Refused.ORIGIN, Refused.UPGRADE],
 ]);
 
+/** Refusals that matter to an operator once: the first of an address in a minute is a warning. */
+const CLIENTS: ReadonlySet<Refused> = new Set([Refused.UNKNOWN_CLIENT, Refused.FORBIDDEN]);
+
 /** The remote end of a connection. */
 export interface Peer {
   /** HOST:PORT, for logs. */
@@ -119,6 +123,7 @@ export class Front {
   readonly hellos = new Places(HELLO_PLACES);
   readonly #refused = new Map<Refused, number>();
   readonly #log: LogLimit;
+  readonly #firsts = new FirstRefusals();
   readonly #options: FrontOptions;
   readonly #rule: HostRule;
   readonly #listener: Server;
@@ -200,10 +205,15 @@ export class Front {
     }
   }
 
-  /** Counts a refusal. At most one refusal of each reason is logged in a second. */
+  /**
+   * Counts a refusal. At most one refusal of each reason is logged in a second, and one more with
+   * level warn where a client of a new address is not known or may not do what it asks.
+   */
   count(reason: Refused, peer: string, sentence: string): void {
-    const level = LOUD.has(reason) ? "warn" : "debug";
-    this.#log.of(reason)[level]({ peer, reason }, `refused a connection: ${sentence}`);
+    const isFirst = CLIENTS.has(reason) && this.#firsts.isFirst(reason, peer);
+    const level = isFirst || LOUD.has(reason) ? "warn" : "debug";
+    const kind = isFirst ? `${reason} first` : reason;
+    this.#log.of(kind)[level]({ peer, reason }, `refused a connection: ${sentence}`);
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 

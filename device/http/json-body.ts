@@ -24,7 +24,7 @@ export async function readBody<T>(
   };
   if (request.method !== "POST") return no(405, "only POST");
   if (!JSON_BODY.test(request.headers["content-type"] ?? "")) {
-    return no(403, "only programs may ask this, with a body of application/json");
+    return no(403, "this page takes a body of application/json, which no form can send");
   }
   wantBody();
   const text = await bodyOf(request);

@@ -10,6 +10,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
+import { type PagePath, POSTED } from "../access/roles.ts";
 import { capturePage } from "../capture/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";
@@ -23,8 +24,6 @@ import { SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
 const ALLOW = { allow: "GET, HEAD" };
-/** Pages that change something. */
-const POSTED: ReadonlySet<string> = new Set(["/migrate", "/ticket"]);
 /** Most characters of an unknown path that an answer repeats. */
 const MAX_PATH_CHARS = 100;
 
@@ -33,7 +32,7 @@ type Page = (response: ServerResponse, asked: Asked, request: IncomingMessage) =
 
 export class Pages {
   readonly #log: Logger;
-  readonly #pages: Readonly<Record<string, Page>>;
+  readonly #pages: Readonly<Record<PagePath, Page>>;
   /** The paths of all pages, for error messages. */
   readonly #paths: string;
 
@@ -90,13 +89,14 @@ export class Pages {
   /** Begins the answer of a request. An error of a page is a bug of the device: HTTP 500. */
   answer(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
     const { path } = asked;
-    if (!Object.hasOwn(this.#pages, path)) {
+    const page = Object.hasOwn(this.#pages, path) ? this.#pages[path as PagePath] : undefined;
+    if (page === undefined) {
       const name = JSON.stringify(path.slice(0, MAX_PATH_CHARS));
       const text = `a ringwire device has no page ${name}; it has ${this.#paths}\n`;
       reply(response, 404, TEXT_TYPE, text);
       return;
     }
-    this.#pages[path]!(response, asked, request).catch((error: unknown) => {
+    page(response, asked, request).catch((error: unknown) => {
       this.#log.error({ err: error }, `the page ${path} failed`);
       if (response.headersSent) response.destroy();
       else refuse(response, 500, `${path} failed by a fault of the device; its log says more`);

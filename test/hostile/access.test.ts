@@ -131,7 +131,7 @@ describe("every path", () => {
   it("a refusal of /migrate by the page is another than by the gate", async () => {
     const asks = { method: "POST", headers: { "content-type": "text/plain" } };
     const by = (role: Role) => ask("/migrate", { ...asks, token: tokens.get(role) });
-    expect((await by("control")).text).toContain("only programs may ask this");
+    expect((await by("control")).text).toContain("a body of application/json");
     expect((await by("nic")).text).toContain("it needs the role control");
   });
 

@@ -1,6 +1,7 @@
 /** openDevice, as a program that embeds a device uses it. */
 import { once } from "node:events";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { Identity } from "../../device/access/gate.ts";
 import { Refusal } from "../../device/admission.ts";
 import type { Device, DeviceOptions } from "../../device/index.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
@@ -21,6 +22,30 @@ async function open(options: DeviceOptions = {}): Promise<Device> {
 
 const nicsOf = (device: Device) =>
   (device.status()["nics"] as { name: string }[]).map(({ name }) => name);
+
+it("a connection that has ended leaves the list of its identity", async () => {
+  const made: { client: Identity; end: unknown }[] = [];
+  const { use } = Identity.prototype;
+  const spy = vi.spyOn(Identity.prototype, "use").mockImplementation(function (
+    this: Identity,
+    end,
+  ) {
+    made.push({ client: this, end });
+    return use.call(this, end);
+  });
+  const device = await open();
+  const [stays, leaves] = [
+    await RawFrontend.join(device.port, "stays"),
+    await RawFrontend.join(device.port, "leaves"),
+  ];
+  spy.mockRestore();
+  const { client } = made[0]!;
+  expect(client.uses).toBe(2);
+  await leaves.end();
+  await vi.waitFor(() => expect(client.uses).toBe(1));
+  await stays.end();
+  await vi.waitFor(() => expect(client.uses).toBe(0));
+});
 
 describe("two devices of one process", () => {
   it("have NICs, segments, domains and counters of their own", async () => {
