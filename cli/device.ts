@@ -25,6 +25,7 @@ import {
   CommonShape,
   checked,
   completed,
+  deadAfter,
   hostPort,
   oneOf,
   whole,
@@ -62,6 +63,7 @@ const Shape = z.object({
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
   memoryLimit: amount.pipe(z.number().min(MIN_MEMORY, `takes at least ${MIN_MEMORY}`)).optional(),
+  deadAfter: deadAfter().optional(),
   checkWindows: z.boolean().default(false),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
@@ -142,6 +144,10 @@ export function deviceCommand(): Command {
       "memory for rings and waiting data of all NICs together; a NIC that needs more is refused (a quarter of the machine's)",
     )
     .option(
+      "--dead-after <seconds|off>",
+      "silence after which a NIC counts as dead, and this device for the NIC; for paused processes and breakpoints (4)",
+    )
+    .option(
       "--check-windows",
       "for debugging: compare both copies of shared memory all the time; a NIC whose copies differ reconnects",
     )
@@ -194,6 +200,7 @@ async function runDevice(options: Options): Promise<void> {
       maxQueues: options.queues,
       maxMtu: options.mtu,
       memoryBytes: options.memoryLimit,
+      deadAfter: options.deadAfter,
       checkWindows: options.checkWindows,
       allowHosts: options.allowHost,
       ena: { ...options.deviceOption.ena, llq: options.llq },

@@ -9,6 +9,7 @@ import type { MemoryAccount } from "../shared/memory-budget.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { NicStatus } from "../shared/status/device-status.ts";
 import type { Transport } from "../shared/transport/transport.ts";
+import { agreedSeconds, DEFAULT_DEAD_AFTER, type DeadAfter } from "../shared/wire/dead-after.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
@@ -37,6 +38,8 @@ export interface ConnectionOwner extends HostOwner {
   /** Log of events that any peer can cause. All connections share it, and its rate is bounded. */
   readonly lines: LogLimit;
   readonly agent: string;
+  /** Silence of a frontend after which it counts as dead. */
+  readonly deadAfter: DeadAfter;
   /** True: compare both copies of coherent memory once a second. */
   readonly checkWindows: boolean;
   readonly roundTrips: Pick<RoundTrips, "observe">;
@@ -309,6 +312,8 @@ export class Connection implements RingSource {
     this.epoch = epoch;
     this.#nic = this.#owner.create(this, this.#host);
     this.#end.serve(this.#nic, hello.personality);
+    const { link } = this.#end;
+    link.deadAfter = agreedSeconds(this.#owner.deadAfter, hello.deadAfter);
     const welcome: Welcome = {
       version: PROTOCOL_VERSION,
       agent: this.#owner.agent,
@@ -321,6 +326,9 @@ export class Connection implements RingSource {
       pushBytes: this.#owner.pushBytes,
       revision: this.#nic.pci?.revision ?? 0,
       deviceMemory: this.#nic.pci?.deviceMemory ?? false,
+      ...(link.deadAfter === DEFAULT_DEAD_AFTER
+        ? {}
+        : { deadAfter: Number.isFinite(link.deadAfter) ? link.deadAfter : 0 }),
     };
     this.#end.link.post("welcome", { greeting: welcome });
     this.#end.link.scheduleFlush();

@@ -9,6 +9,7 @@ import { systemClock } from "../shared/clock.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { DeviceStatus } from "../shared/status/device-status.ts";
 import { bracketed } from "../shared/transport/address.ts";
+import type { DeadAfter } from "../shared/wire/dead-after.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import type { Client } from "./access/token.ts";
 import type { AdmissionPolicy } from "./admission.ts";
@@ -23,6 +24,7 @@ import { type StormLimits, stormLimits } from "./switch/storm.ts";
 import { Switch } from "./switch/switch.ts";
 import type { XenOptions } from "./xen/options.ts";
 
+export type { DeadAfter } from "../shared/wire/dead-after.ts";
 export type { Client } from "./access/token.ts";
 export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from "./admission.ts";
 export type { CaptureRequest } from "./capture/capture.ts";
@@ -79,6 +81,11 @@ export interface DeviceOptions {
   readonly memoryBytes?: number | undefined;
   /** Compare both copies of shared memory once a second. If they differ, the NIC connects again. */
   readonly checkWindows?: boolean;
+  /**
+   * Seconds of silence after which a frontend counts as dead, 2 to 3600. "off": never, for debugging
+   * with breakpoints. A frontend that asks for more gets up to 600 s. Default 4.
+   */
+  readonly deadAfter?: DeadAfter | undefined;
   /** Host names under which pages are served, in addition to the machine's own names. */
   readonly allowHosts?: readonly string[];
   /** Options of ENA functions that differ from the defaults. */

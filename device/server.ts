@@ -11,6 +11,7 @@ import { slice } from "../shared/slices.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
+import { checkedDeadAfter, type DeadAfter } from "../shared/wire/dead-after.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
 import { type Denial, Gate, type Identity } from "./access/gate.ts";
@@ -62,6 +63,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly segment: Switch;
   readonly pushBytes = Limits.PUSH_BYTES;
   readonly checkWindows: boolean;
+  readonly deadAfter: DeadAfter;
   readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
@@ -95,6 +97,7 @@ export class DeviceServer implements ConnectionOwner {
     this.agent = agent;
     this.segment = segment;
     this.checkWindows = options.checkWindows ?? false;
+    this.deadAfter = checkedDeadAfter(options.deadAfter);
     this.events = events;
     this.#machine = new XenMachine(log);
     this.#personalities = {

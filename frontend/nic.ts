@@ -21,6 +21,7 @@ import type {
 } from "../shared/status/frontend-status.ts";
 import type { KernelTap } from "../shared/tap/kernel-tap.ts";
 import type { CredentialSource } from "../shared/transport/credentials.ts";
+import type { DeadAfter } from "../shared/wire/dead-after.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { NicCapture } from "./capture/nic-capture.ts";
@@ -70,6 +71,11 @@ export interface NicOptions {
   readonly trusted?: boolean | undefined;
   /** Uses a WebSocket mask of zero, which does not protect proxies: for loopback and TLS only. */
   readonly zeroMask?: boolean | undefined;
+  /**
+   * Seconds of silence after which the device counts as dead, 2 to 3600, and this NIC for the device,
+   * which grants up to 600 s. "off": never, for debugging with breakpoints. Default 4.
+   */
+  readonly deadAfter?: DeadAfter | undefined;
   /** Name of the TAP interface through which the kernel uses the NIC. Created if missing. */
   readonly tap?: string | undefined;
   /** True: creates `nic.netmap` to open ports in. Or a Netmap to join, shared by several NICs. */

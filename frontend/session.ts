@@ -19,6 +19,13 @@ import type { SessionState } from "../shared/status/frontend-status.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type DialOptions, dial } from "../shared/transport/websocket.ts";
+import {
+  agreedSeconds,
+  checkedDeadAfter,
+  DEFAULT_DEAD_AFTER,
+  type DeadAfter,
+  deadAfterField,
+} from "../shared/wire/dead-after.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
@@ -43,6 +50,7 @@ export interface SessionOptions
     | "queues"
     | "mtu"
     | "zeroMask"
+    | "deadAfter"
   > {
   /** Name of the NIC that the device is asked for. `agreed.name` is the name that it gave. */
   readonly name: string;
@@ -76,6 +84,8 @@ const BACKOFF_MAX_MS = 2_000;
  * SYN, a new try is better than a long wait.
  */
 const RECONNECT_MS = 2200;
+/** Silence (s) of a device during which the watchdogs of the driver wait. */
+const PAUSED_SECONDS = 2;
 const MAX_REPORTS = 64;
 /** Log lines of one kind in a second. Further lines are summed up. */
 const LINES_A_SECOND = 10;
@@ -94,6 +104,7 @@ export class Session {
   /** Limits the log lines that a device can cause at will. */
   readonly #lines: LogLimit;
   readonly #instance = randomUUID();
+  readonly #deadAfter: DeadAfter;
   /** Address of the device. A move changes it. */
   #url: string;
   /** Address before the last move, until the new device has sent its welcome. */
@@ -125,6 +136,7 @@ export class Session {
     const { now } = this.#clock;
     this.#lines = new LogLimit(options.log, now, LINES_A_SECOND);
     this.#url = nicUrl(options.connect);
+    this.#deadAfter = checkedDeadAfter(options.deadAfter);
     if (options.tap !== undefined) this.#taps.add(options.tap);
     this.space = new DmaSpace({ log: options.log, now });
     this.pci = new PciFunction(this.space);
@@ -195,7 +207,8 @@ export class Session {
       this.#ticker = this.#clock.setInterval(() => {
         this.#lines.tick();
         this.space.tick();
-        this.#driver?.tick();
+        // A silent device may be paused. What the driver misses is no fault of its hardware.
+        if ((this.link?.silentSeconds ?? 0) < PAUSED_SECONDS) this.#driver?.tick();
       }, 1000);
       await this.#driver.attach();
       this.#setState("attached", "");
@@ -286,6 +299,7 @@ export class Session {
         this.#options.log.error({ err: error }, "an error in the driver; the link is closed"),
       closed: (code, reason) => this.#closed(code, reason),
       welcomed: (welcome) => {
+        this.link!.deadAfter = agreedSeconds(this.#deadAfter, welcome.deadAfter);
         this.epoch = welcome.epoch;
         this.#greeting?.resolve(welcome);
         this.#greeting = undefined;
@@ -454,6 +468,9 @@ export class Session {
       ...(mac === undefined ? {} : { mac }),
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),
+      ...(this.#deadAfter === DEFAULT_DEAD_AFTER
+        ? {}
+        : { deadAfter: deadAfterField(this.#deadAfter) }),
     };
     this.#greeting = Promise.withResolvers<Welcome>();
     const { promise } = this.#greeting;

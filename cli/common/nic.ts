@@ -11,6 +11,7 @@ import {
   addConnectFlag,
   addWaitFlag,
   ConnectShape,
+  deadAfter,
   nicName,
   oneOf,
   type Reach,
@@ -35,6 +36,7 @@ export const NicShape = {
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
   takeOver: z.boolean().default(false),
+  deadAfter: deadAfter().optional(),
 };
 
 /** Descriptions of the flags in one command. Without `queues` or `tap` that flag does not exist. */
@@ -62,6 +64,10 @@ export function addNicFlags(command: Command, texts: NicFlagTexts): Command {
     .option(
       "--take-over",
       "take the name even from a NIC that is connected; that NIC waits until the name is free",
+    )
+    .option(
+      "--dead-after <seconds|off>",
+      "silence after which the device counts as dead, and this NIC for the device; for paused processes and breakpoints (4)",
     );
 }
 

@@ -15,6 +15,12 @@ import {
   httpUrl,
   parseHostPort,
 } from "../../shared/transport/address.ts";
+import {
+  DEAD_AFTER_TAKES,
+  type DeadAfter,
+  MAX_DEAD_AFTER,
+  MIN_DEAD_AFTER,
+} from "../../shared/wire/dead-after.ts";
 import { isReservedName, RESERVED_REASON } from "../../shared/wire/hello.ts";
 import { variableOf } from "./environment.ts";
 import { Failure, messageOf, wrong } from "./failure.ts";
@@ -235,6 +241,14 @@ export const whole = (min: number, max: number) =>
     const n = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
     return n >= min && n <= max ? n : undefined;
   }, `takes a whole number from ${min} to ${max}`);
+
+/** Seconds of silence after which a peer counts as dead, or "off". */
+export const deadAfter = () =>
+  checked((text): DeadAfter | undefined => {
+    if (text === "off") return text;
+    const n = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+    return n >= MIN_DEAD_AFTER && n <= MAX_DEAD_AFTER ? n : undefined;
+  }, DEAD_AFTER_TAKES);
 
 /** Powers of ten by the suffix of an amount. */
 const POWER_OF: Readonly<Record<string, number>> = { k: 3, m: 6, g: 9 };

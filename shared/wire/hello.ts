@@ -4,6 +4,7 @@
  */
 import * as z from "zod";
 import { parseUnicastMac } from "../net/ethernet.ts";
+import { MAX_DEAD_AFTER } from "./dead-after.ts";
 import { Limits, PROTOCOL_VERSION, WireError } from "./protocol.ts";
 
 /** Names: letters, digits and . _ - are allowed. They fit a log line, a metric and a file name. */
@@ -27,6 +28,9 @@ const name = word.refine((text) => !isReservedName(text), {
 });
 const mac = z.string().max(17).refine(isMacText, "not a unicast MAC address");
 
+/** Seconds of silence after which the other end counts as dead; 0 for never. */
+const deadAfter = z.number().int().min(0).max(MAX_DEAD_AFTER);
+
 const helloShape = z.object({
   version: z.number().int().min(0).max(0xffff),
   personality: word,
@@ -41,6 +45,8 @@ const helloShape = z.object({
   mac: mac.optional(),
   queues: z.number().int().min(1).max(128).optional(),
   mtu: z.number().int().min(68).max(65535).optional(),
+  /** Wanted for both ends. Missing: the device decides. */
+  deadAfter: deadAfter.optional(),
 });
 /** The first message of a frontend: who it is, and the NIC that it wants. */
 export type Hello = z.infer<typeof helloShape>;
@@ -62,6 +68,8 @@ const welcomeShape = z.object({
   revision: z.number().int().min(0).max(255),
   /** True when there is a BAR 2, the device's own memory. */
   deviceMemory: z.boolean(),
+  /** The time that the device waits. Missing: 4 s. */
+  deadAfter: deadAfter.optional(),
 });
 /** The answer of a device to a hello: the NIC that the frontend gets. */
 export type Welcome = z.infer<typeof welcomeShape>;

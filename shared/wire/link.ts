@@ -12,13 +12,17 @@ import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
 import { beatsOf } from "./beats.ts";
 import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
+import { DEFAULT_DEAD_AFTER } from "./dead-after.ts";
 import { applyMessage } from "./decode.ts";
 import { ByteQueueLimit } from "./flow.ts";
 import { CloseCode, WireError } from "./protocol.ts";
 import { Reader } from "./reader.ts";
 
-/** Ticks without a byte before a peer counts as dead. That is 4 to 5 s after its last byte. */
-const MISSED_HEARTBEATS = 4;
+/**
+ * Ticks of silence after which no more heartbeats are sent. The peer answers those that wait when it
+ * runs again, and a thousand of them would be a flood.
+ */
+const MOST_UNHEARD = DEFAULT_DEAD_AFTER;
 /** Bytes received after which progress is reported at the latest. */
 const PROGRESS_BYTES = 32 * 1024;
 /** Unsent bytes above which the owner should accept no more work for this peer. */
@@ -119,6 +123,11 @@ export class Link {
   closed = false;
   /** Whole seconds without a sign of life from the peer, which sends one each second. */
   silentSeconds = 0;
+  /**
+   * Ticks without a byte before the peer counts as dead. For 4 that is 4 to 5 s after its last byte.
+   * Infinity: never.
+   */
+  deadAfter = DEFAULT_DEAD_AFTER;
   /** Number of batches that were sent because posts had waited until their deadline. */
   lateBatches = 0;
   receivedBatches = 0;
@@ -450,6 +459,7 @@ export class Link {
       this.#broken(error);
     }
     if (this.closed) return;
+    if (this.silentSeconds > MOST_UNHEARD) return;
     // An answer since the last tick was a sign of life, too.
     if (this.#answers === 0 || ++this.#unmeasured === MEASURE_TICKS) {
       this.#unmeasured = 0;
@@ -469,8 +479,8 @@ export class Link {
     this.silentSeconds = received !== this.#lastReceived || drained ? 0 : this.silentSeconds + 1;
     this.#lastReceived = received;
     this.#lastUnsent = unsent;
-    if (this.silentSeconds >= MISSED_HEARTBEATS) {
-      this.giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
+    if (this.silentSeconds >= this.deadAfter) {
+      this.giveUp(CloseCode.DEAD_PEER, `no sign of life for ${this.silentSeconds} s`);
     }
     this.#resume();
   }

@@ -72,6 +72,9 @@ describe("hello", () => {
     ["a MAC of zeros", { mac: "00:00:00:00:00:00" }],
     ["half a MAC", { mac: "02:00:00" }],
     ["an MTU of 0", { mtu: 0 }],
+    ["a time of silence that is negative", { deadAfter: -1 }],
+    ["a time of silence of an hour and a second", { deadAfter: 3601 }],
+    ["a time of silence that is text", { deadAfter: "off" }],
     ["an instance of 1000 characters", { instance: "i".repeat(1000) }],
     ["an agent of 1000 characters", { agent: "a".repeat(1000) }],
   ])("with %s is refused", async (_what, wrong) => {
@@ -111,6 +114,20 @@ describe("hello", () => {
   it("fault-B5 with unknown keys is welcome: a newer peer says more", async () => {
     const raw = await RawFrontend.join(stage.port, stage.name(), { colour: "green", list: [1] });
     expect(await raw.survived()).toBe(true);
+    await raw.end();
+  });
+
+  it.each<[string, number | undefined, number | undefined]>([
+    ["an older frontend, which names none", undefined, undefined],
+    ["less than the device waits anyway", 3, undefined],
+    ["a minute", 60, 60],
+    ["an hour", 3600, 600],
+    ["for ever", 0, 600],
+  ])("fault-K13, fault-K3 the time of silence: %s", async (_what, deadAfter, agreed) => {
+    const more = deadAfter === undefined ? {} : { deadAfter };
+    const raw = await RawFrontend.join(stage.port, stage.name(), more);
+    const [, welcome] = raw.heard.told.find(([name]) => name === "welcome")!;
+    expect((welcome as { deadAfter?: number }).deadAfter).toBe(agreed);
     await raw.end();
   });
 

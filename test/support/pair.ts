@@ -41,6 +41,7 @@ import { type Logger, loggerOf, silentLogger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { MemoryAccount, MemoryBudget } from "../../shared/memory-budget.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import { DEFAULT_DEAD_AFTER } from "../../shared/wire/dead-after.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
 import { busAddress, Space } from "../../shared/wire/records.ts";
 import { FakeSwitchPort, NIC, settle } from "./fake-host.ts";
@@ -511,6 +512,7 @@ export class DeviceEnd<N extends Nic> {
         // A device never offers less than the protocol's minimum. The driver may use less of it.
         pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
         checkWindows: false,
+        deadAfter: DEFAULT_DEAD_AFTER,
         admit: () => ({ config: this.config, epoch: 1 }),
         create: (_connection, host) => {
           this.memory = host.memory as LinkMemory;
