@@ -27,19 +27,22 @@ export interface NeighbourCounts {
   readonly figures?: NeighbourFigures;
 }
 
+/** The device of a pair. */
+type Stage = Pick<DeviceProcess, "url" | "status">;
+
 export class Neighbour {
   readonly child: Child;
-  readonly #device: DeviceProcess;
+  readonly #device: Stage;
   #tag = 0;
 
-  private constructor(child: Child, device: DeviceProcess) {
+  private constructor(child: Child, device: Stage) {
     this.child = child;
     this.#device = device;
   }
 
   /** `drivers` of NICs a and b. */
   static async start(
-    device: DeviceProcess,
+    device: Stage,
     drivers: readonly [DriverName, DriverName],
   ): Promise<Neighbour> {
     const child = startScript("test/support/neighbour-worker.ts", [device.url, ...drivers]);
