@@ -193,7 +193,7 @@ describe("certificates", () => {
     expect([401, 429]).toContain((await ask("/status", { certificate: "alice" })).status);
   });
 
-  it("of another issuer are none", async () => {
+  it("fault-L8 of another issuer are none", async () => {
     using others = new LabFiles();
     await others.certificate("ca");
     await others.certificate("op");
@@ -294,6 +294,10 @@ it("fault-L10, L12 many refused tries leave nothing behind", async () => {
   const { nics, http } = JSON.parse(text);
   expect(nics).toEqual([]);
   expect(http.refused.unknown_client).toBeGreaterThanOrEqual(refused);
+  // One of them in a minute is a warning.
+  const warnings = device.child.stderr.match(/warn +refused a connection: .*token/g) ?? [];
+  expect(warnings.length).toBeGreaterThan(0);
+  expect(warnings.length).toBeLessThan(10);
 });
 
 /** A capture of a client, and its end. */

@@ -1,5 +1,7 @@
 /** A locked device by the command line: certificates, tokens, and what both ends say of them. */
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { get } from "node:https";
+import { text } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
@@ -105,6 +107,54 @@ describe("a client", () => {
     expect(other.exit).toBeUndefined();
   });
 });
+
+it("fault-L4 no secret is in a log, a status, a page or a capture of either end", async () => {
+  const capture = files.path("secrets.pcapng");
+  await using told = await DeviceProcess.start(
+    ...[...files.deviceTls, ...files.ca, "--tokens", files.tokens],
+    ...["--verbose", "--trace", "--capture", capture],
+  );
+  const to = (scheme: "wss" | "https"): string[] => [
+    ...["--connect", `${scheme}://localhost:${told.port}`],
+    ...files.ca,
+  ];
+  const nic = startRingwire([
+    ...["frontend", ...to("wss"), "--json", "--verbose", "--name", "alice-1", "--token", alice],
+  ]);
+  try {
+    await nic.waitForJson((line) => line["event"] === "ready");
+    const said = [
+      await runRingwire(["status", ...to("https"), "--json", "--token", operator]),
+      await runRingwire(["status", ...to("https"), "--verbose", "--token", `${operator}x`]),
+      await runRingwire(["status", ...to("https"), "--verbose", "--token", alice]),
+    ].map((child) => child.said().replace(/^.*--token.*$/m, ""));
+    // A user may put the token into the address, where it is none.
+    const inAddress = await statusOf(told.port, `/status?token=${operator}`);
+    expect(inAddress).toMatch(/this device wants a token/);
+    await nic.stop();
+    await told.stop();
+    const all = [...said, inAddress, nic.stdout, nic.stderr, told.child.stdout, told.child.stderr];
+    // The log does name the clients.
+    expect(all.join("")).toContain("alice");
+    all.push(readFileSync(capture, "latin1"));
+    for (const token of [alice, operator]) {
+      const secret = token.slice(token.lastIndexOf("_") + 1);
+      expect(secret.length).toBeGreaterThan(20);
+      for (const text of all) expect(text.includes(secret)).toBe(false);
+    }
+  } finally {
+    await nic.stop();
+  }
+});
+
+/** What the device answers to a request without a token. */
+const statusOf = (port: number, path: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const ca = readFileSync(files.ca[1]!);
+    get(`https://localhost:${port}${path}`, { ca, agent: false }, (answer) => {
+      text(answer).then(resolve, reject);
+    }).on("error", reject);
+  });
 
 describe("a device", () => {
   /** Serial number of the certificate that a new client gets. */
