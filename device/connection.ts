@@ -166,6 +166,11 @@ export class Connection implements RingSource {
     return this.#end.link.silentSeconds;
   }
 
+  /** Time (s) of silence after which the frontend counts as dead; Infinity for never. */
+  get deadAfter(): number {
+    return this.#end.link.deadAfter;
+  }
+
   /** Levers for tests of a driver; undefined before welcome. */
   get levers(): NicLevers | undefined {
     return this.#nic?.levers;

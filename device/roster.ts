@@ -18,11 +18,13 @@ import type { Switch } from "./switch/switch.ts";
 export interface Member {
   /** Time (s) without a sign of life. A frontend gives one each second. */
   readonly silentSeconds: number;
+  /** Time (s) of silence after which the frontend counts as dead; Infinity for never. */
+  readonly deadAfter: number;
   close(code: CloseCode, reason: string): void;
 }
 
-/** Number of missed heartbeats after which a frontend loses its place to a newcomer. */
-const SILENT_SECONDS = 2;
+/** A frontend that is silent for this part of its `deadAfter` loses its place to a newcomer. */
+const SILENT_PART = 0.5;
 /** Most digits of a number at the end of a name. With more digits they are part of the name. */
 const MAX_DIGITS = 9;
 
@@ -95,12 +97,12 @@ export class Roster<M extends Member> {
       throw new Refusal("NO_PLACE", `the device has ${this.#most} NICs and no place for another`);
     }
     for (const { name: other, member, instance } of replaced) {
-      const silent = member.silentSeconds >= SILENT_SECONDS;
+      const silent = isSilent(member);
       member.close(
         CloseCode.REPLACED,
         instance === hello.instance
           ? "replaced by a newer connection of the same process"
-          : `another frontend took the ${other === name ? "name" : "address"} of ${other}${silent ? `, which gave no sign of life for ${SILENT_SECONDS} s` : ""}`,
+          : `another frontend took the ${other === name ? "name" : "address"} of ${other}${silent ? `, which gave no sign of life for ${member.silentSeconds} s` : ""}`,
       );
     }
     const entry = { name, macKey: key, member: newcomer, instance: hello.instance };
@@ -186,10 +188,13 @@ export class Roster<M extends Member> {
   }
 }
 
+const isSilent = ({ silentSeconds, deadAfter }: Member): boolean =>
+  silentSeconds >= deadAfter * SILENT_PART;
+
 /** Returns true if another process that is alive holds the place. */
 function isHeld(
   { member, instance }: { readonly member: Member; readonly instance: string },
   hello: Hello,
 ): boolean {
-  return instance !== hello.instance && member.silentSeconds < SILENT_SECONDS;
+  return instance !== hello.instance && !isSilent(member);
 }

@@ -11,11 +11,13 @@ import { dataPathStatus } from "../shared/reactor/index.ts";
 import { slice } from "../shared/slices.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
+import type { Transport } from "../shared/transport/transport.ts";
 import { acceptUpgrade, prepareTransport } from "../shared/transport/websocket.ts";
 import { checkedDeadAfter, type DeadAfter } from "../shared/wire/dead-after.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
 import { type Denial, Gate, type Identity } from "./access/gate.ts";
+import { ETHERNET_PATH } from "./access/roles.ts";
 import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { type Admitted, Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
@@ -31,6 +33,7 @@ import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
+import { EthernetClient } from "./ports/ws-ethernet.ts";
 import { EVERYTHING, type Segment, Segments, type Sight } from "./segments/segments.ts";
 import type { PortNotice, Switch } from "./switch/switch.ts";
 import { createXenPersonality } from "./xen/index.ts";
@@ -38,6 +41,9 @@ import { XenMachine } from "./xen/machine.ts";
 
 /** Most NICs at once. Connections without a NIC have places of their own. */
 const MAX_NICS = 1024;
+/** Most clients that carry bare frames. */
+const MAX_ETHERNET = 256;
+const KEEP_ALIVE_MS = 30_000;
 /** Lines of a kind (joined, left, refused ...) in a second before the rest is summed up. */
 const LINES_A_SECOND = 10;
 /** Least default of the memory for all NICs together: all windows that one NIC may have. */
@@ -87,6 +93,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly #front: Front;
   readonly #connections = new Set<Connection>();
   readonly #left = new LeftNics();
+  readonly #ethernet = new Set<EthernetClient>();
   /** Connections that have not sent hello yet, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
   readonly #started = this.clock.now();
@@ -134,7 +141,7 @@ export class DeviceServer implements ConnectionOwner {
       admit: (path, caller) => this.#gate.admit(path, caller),
       misses: (target, request, response) => pages.misses(target, request, response),
       page: (asked, request, response) => pages.answer(asked, request, response),
-      upgradeRefusal: (target, request) => this.#upgradeRefusal(target, request),
+      upgradeRefusal: (...asked) => this.#upgradeRefusal(...asked),
       upgrade: (request, socket, head, peer) => this.#upgrade(request, socket, head, peer),
     });
   }
@@ -162,6 +169,9 @@ export class DeviceServer implements ConnectionOwner {
     this.clock.clear(this.#ticker);
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
+    }
+    for (const client of [...this.#ethernet]) {
+      client.close(CloseCode.GOING_AWAY, "the device stops");
     }
     this.lines.flush();
     this.feed.close("the device stops");
@@ -339,6 +349,14 @@ export class DeviceServer implements ConnectionOwner {
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
     const account = new MemoryAccount(this.#memory);
+    if (peer.target.path === ETHERNET_PATH) {
+      // Nothing else finds a client whose host has vanished.
+      socket.setKeepAlive(true, KEEP_ALIVE_MS);
+      acceptUpgrade(request, socket, head, account, (transport) =>
+        this.#joinEthernet(transport, peer, account),
+      );
+      return;
+    }
     acceptUpgrade(request, socket, head, account, (transport) => {
       const from = { name: peer.name, identity: peer.identity, reachedAt };
       const connection = new Connection(transport, from, this, account);
@@ -356,6 +374,26 @@ export class DeviceServer implements ConnectionOwner {
     });
   }
 
+  /** Attaches a client that carries bare frames. */
+  #joinEthernet(transport: Transport, peer: Peer, account: MemoryAccount): void {
+    const segment = this.#segmentOf(peer)!;
+    this.#ethernet.add(
+      new EthernetClient(transport, {
+        ...{ segment: segment.switch, identity: peer.identity, peer: peer.name, account },
+        log: this.lines.of("ethernet"),
+        isTaken: (name) => segment.nics.get(name) !== undefined,
+        onGone: (client) => void this.#ethernet.delete(client),
+      }),
+    );
+  }
+
+  /** Returns the segment that an upgrade names in its query, or the first that the client may see. */
+  #segmentOf({ target, identity }: Pick<Peer, "target" | "identity">) {
+    const wanted = new URLSearchParams(target.query).get("segment");
+    const seen = this.segments.seenBy(identity);
+    return wanted === null ? seen[0] : seen.find(({ name }) => name === wanted);
+  }
+
   /** Frees the place of a connection that waited for hello: it sent hello, or it ended. */
   #said(connection: Connection): void {
     const occupant = this.#hellos.get(connection);
@@ -365,17 +403,32 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   #upgradeRefusal(
-    { path }: Target,
+    target: Target,
     { httpVersion, headers }: IncomingMessage,
+    identity: Identity,
   ): readonly [string, string] | undefined {
+    const { path } = target;
     // A request line without a version means HTTP 0.9. Headers and upgrades do not exist there.
     if (httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here"];
+    if (path === ETHERNET_PATH) return this.#ethernetRefusal(target, identity);
     if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}`];
     const offered = String(headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);
     if (!offered.includes(SUBPROTOCOL)) {
       return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}`];
     }
-    if (this.draining) return ["503 Service Unavailable", "the device is stopping"];
-    return undefined;
+    return this.draining ? STOPPING : undefined;
+  }
+
+  #ethernetRefusal(target: Target, identity: Identity): readonly [string, string] | undefined {
+    if (this.#segmentOf({ target, identity }) === undefined) {
+      const names = this.segments.seenBy(identity).map(({ name }) => name);
+      return ["404 Not Found", `there is no such segment; there is ${names.join(", ")}`];
+    }
+    if (this.#ethernet.size >= MAX_ETHERNET) {
+      return ["503 Service Unavailable", `${MAX_ETHERNET} clients of this kind are here already`];
+    }
+    return this.draining ? STOPPING : undefined;
   }
 }
+
+const STOPPING = ["503 Service Unavailable", "the device is stopping"] as const;

@@ -3,6 +3,7 @@
  *
  *   Authorization: Bearer TOKEN ──► the client whose hash it has
  *   a certificate of --ca ────────► the client with its common name
+ *   a URL with a token ───────────► the same, if it may only carry bare Ethernet frames
  *   a ticket ─────────────────────► the client that asked for it
  *   neither ──────────────────────► 401, when the device has clients at all
  *
@@ -82,6 +83,8 @@ export interface Caller {
   readonly certificate?: string | undefined;
   /** A ticket from the URL of an upgrade. That of a page is in its cookies. */
   readonly ticket?: string | undefined;
+  /** A token from the URL of an upgrade, for clients that can't send headers. */
+  readonly urlToken?: string | undefined;
 }
 
 export interface GateOptions {
@@ -124,7 +127,8 @@ export class Gate {
     const need = needOf(path);
     if (this.isOpen || need === ANYBODY) return this.#anyone;
     const ticket = caller.ticket ?? cookieOf(caller.headers.cookie);
-    if (ticket !== undefined && caller.headers.authorization === undefined) {
+    const isShown = caller.headers.authorization !== undefined || caller.urlToken !== undefined;
+    if (ticket !== undefined && !isShown) {
       const holder = this.#tickets.use(ticket, path, caller.headers.origin, this.#now());
       if (holder === undefined)
         return this.#unknown(caller, "the ticket is used, old or for another place");
@@ -191,7 +195,12 @@ export class Gate {
     identity.end(`${id}: ${why}`);
   }
 
-  #clientOf({ headers, certificate }: Caller): Client | undefined {
+  #clientOf({ headers, certificate, urlToken }: Caller): Client | undefined {
+    if (urlToken !== undefined) {
+      const client = this.#tokenOf(urlToken);
+      // A URL stands in histories and in the logs of proxies. It must not be worth more than a port.
+      return client?.roles.every((role) => role === "ethernet") === true ? client : undefined;
+    }
     const { authorization } = headers;
     if (authorization !== undefined) {
       const token = /^Bearer +([\x21-\x7e]{1,512}) *$/i.exec(authorization)?.[1];
@@ -225,7 +234,7 @@ export class Gate {
     return identity;
   }
 
-  #unknown({ headers, address }: Caller, why: string | undefined): Denial {
+  #unknown({ headers, address, urlToken }: Caller, why: string | undefined): Denial {
     const now = this.#now();
     const tries = this.#tries.get(address);
     const isNew = tries === undefined || now - tries.since >= WINDOW_MS;
@@ -244,7 +253,11 @@ export class Gate {
     }
     const wants = `this device wants ${this.#certificates ? "a token or a certificate" : "a token"}`;
     const wrong =
-      headers.authorization === undefined ? wants : "the token is not one of this device";
+      urlToken !== undefined
+        ? "the token is not one of this device whose only role is ethernet"
+        : headers.authorization === undefined
+          ? wants
+          : "the token is not one of this device";
     return denial(UNKNOWN, why ?? wrong, { "www-authenticate": 'Bearer realm="ringwire"' });
   }
 }

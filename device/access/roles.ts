@@ -25,6 +25,9 @@ export const ANY_CLIENT = "any client";
 
 export type Need = Role | typeof ANYBODY | typeof ANY_CLIENT;
 
+/** Where clients connect that carry bare Ethernet frames. */
+export const ETHERNET_PATH = "/ethernet";
+
 /** What a path of the device needs. */
 interface PathRule {
   readonly need: Need;
@@ -36,6 +39,7 @@ interface PathRule {
 const PATHS = {
   "/addresses": { need: "inspect" },
   "/capture": { need: "capture" },
+  "/ethernet": { need: "ethernet" },
   "/events": { need: "inspect" },
   "/livez": { need: ANYBODY },
   "/metrics": { need: "metrics" },
@@ -45,8 +49,8 @@ const PATHS = {
   "/status": { need: "inspect" },
   "/ticket": { need: ANY_CLIENT, isPosted: true },
 } as const satisfies Readonly<Record<string, PathRule>>;
-/** A path with a page. */
-export type PagePath = Exclude<keyof typeof PATHS, "/nic">;
+/** A path with a page. The other ones are upgrades. */
+export type PagePath = Exclude<keyof typeof PATHS, "/nic" | "/ethernet">;
 
 /** The role that each path of the device needs. */
 export const NEEDS: Readonly<Record<string, Need>> = Object.fromEntries(

@@ -20,6 +20,7 @@ import { LogLimit } from "../../shared/log-limit.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { held } from "../../shared/transport/stream.ts";
 import { type Caller, type Denial, Identity } from "../access/gate.ts";
+import { ETHERNET_PATH } from "../access/roles.ts";
 import { FirstRefusals } from "./first-refusals.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { Handshakes, type TlsTexts } from "./handshakes.ts";
@@ -88,7 +89,11 @@ export interface FrontOptions {
   /** Answers a request that passed all checks. */
   page(asked: Asked, request: IncomingMessage, response: ServerResponse): void;
   /** Returns the HTTP status and a sentence for a refused upgrade, or undefined to accept it. */
-  upgradeRefusal(target: Target, request: IncomingMessage): readonly [string, string] | undefined;
+  upgradeRefusal(
+    target: Target,
+    request: IncomingMessage,
+    identity: Identity,
+  ): readonly [string, string] | undefined;
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
 }
 
@@ -116,6 +121,7 @@ export interface Peer {
   /** Key of the address, as addressKey returns it. */
   readonly address: string;
   readonly identity: Identity;
+  readonly target: Target;
 }
 
 export class Front {
@@ -368,12 +374,13 @@ export class Front {
     // Browsers send Origin with every upgrade. A request without it comes from a program, which may
     // use any host name.
     const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
-    if (!this.#allows(target, request, browser, refuse)) return;
+    // A URL with a token is for pages of any origin: no other site can make a browser use it.
+    if (target.secret === undefined && !this.#allows(target, request, browser, refuse)) return;
     // A browser's upgrade has no header for a token.
     const ticket = new URLSearchParams(target.query).get("ticket") ?? undefined;
     const identity = this.#identify(target, request, front, refuse, ticket);
     if (identity === undefined) return;
-    const refusal = this.#options.upgradeRefusal(target, request);
+    const refusal = this.#options.upgradeRefusal(target, request, identity);
     if (refusal !== undefined) {
       const [status, sentence] = refusal;
       refuse(status === FULL ? Refused.NO_PLACE : Refused.UPGRADE, status, sentence);
@@ -381,18 +388,18 @@ export class Front {
     }
     const { socket, head } = front.detach();
     const { peer: name, address } = front;
-    this.#options.upgrade(request, socket, head, { name, address, identity });
+    this.#options.upgrade(request, socket, head, { name, address, identity, target });
   }
 
   /** Returns the client of a request, or undefined after `refuse` was called. */
   #identify(
-    { path }: Target,
+    { path, secret: urlToken }: Target,
     { headers }: IncomingMessage,
     { address, certificate }: FrontSocket,
     refuse: Refuse,
     ticket?: string,
   ): Identity | undefined {
-    const found = this.#options.admit(path, { headers, address, certificate, ticket });
+    const found = this.#options.admit(path, { headers, address, certificate, ticket, urlToken });
     if (found instanceof Identity) return found;
     const isKnown = found.status.startsWith("403");
     const reason = isKnown ? Refused.FORBIDDEN : Refused.UNKNOWN_CLIENT;
@@ -445,10 +452,14 @@ type Refuse = (
   headers?: Readonly<Record<string, string>>,
 ) => void;
 
+const SECRET_PATH = `${ETHERNET_PATH}/`;
+
 /** Returns the target, or undefined after `refuse` was called. */
 function targetOf(request: IncomingMessage, refuse: Refuse): Target | undefined {
   try {
-    return readTarget(request);
+    const target = readTarget(request);
+    const secret = target.path.startsWith(SECRET_PATH) ? target.path.slice(SECRET_PATH.length) : "";
+    return secret === "" ? target : { ...target, path: ETHERNET_PATH, secret };
   } catch (error) {
     if (!(error instanceof TargetError)) throw error;
     refuse(Refused.MALFORMED, "400 Bad Request", error.message);

@@ -6,6 +6,7 @@
  *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
  *   /ticket     lets a browser ask once         /events   what happens, as a stream
+ *   /ethernet   bare frames (WebSocket)
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "../../shared/http/answers.ts";
@@ -13,7 +14,7 @@ import { ScopedValue, SharedValue } from "../../shared/http/shared-value.ts";
 import type { Target } from "../../shared/http/target.ts";
 import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
-import { type PagePath, POSTED } from "../access/roles.ts";
+import { ETHERNET_PATH, type PagePath, POSTED } from "../access/roles.ts";
 import { capturePage } from "../capture/page.ts";
 import { eventsPage } from "../events/page.ts";
 import { metricsText } from "../metrics.ts";
@@ -94,6 +95,10 @@ export class Pages {
   misses({ path }: Target, { method }: IncomingMessage, response: ServerResponse): boolean {
     if (path === NIC_PATH) {
       const text = `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`;
+      reply(response, 426, TEXT_TYPE, text, { upgrade: "websocket" });
+    } else if (path === ETHERNET_PATH) {
+      const text =
+        "a client connects here by WebSocket; one binary message is one Ethernet frame\n";
       reply(response, 426, TEXT_TYPE, text, { upgrade: "websocket" });
     } else if (path === "*") {
       const text = `this device has pages, and no options: ${this.#paths}\n`;

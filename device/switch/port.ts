@@ -66,6 +66,11 @@ export interface Port {
   readonly kind: string;
   /** True for a port of the device itself, whose frames this program makes. */
   readonly isOwn?: boolean;
+  /**
+   * True for a port of one client that is no NIC of this device. It has the limits of a NIC, and may use
+   * few addresses, none of which is known behind another port.
+   */
+  readonly isClient?: boolean;
   readonly offloads: PortOffloads;
   /** Bytes of the longest frame after segmentation, with the Ethernet header, without the FCS. */
   readonly maxFrameBytes: number;

@@ -97,6 +97,8 @@ const EARLY_PORTS = 16;
  */
 const MAX_SEGMENTS = 8192;
 
+/** Rules of a client's port, where no other rule sets the same option. */
+const CLIENT_OPTIONS: PortOptions = { sticky: 16 };
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 const NO_STORM_LIMITS: StormLimits = { broadcast: "off", multicast: "off", unknown: "off" };
 
@@ -265,8 +267,11 @@ export class Switch {
     let number = this.#plugs.indexOf(undefined);
     if (number < 0) number = this.#plugs.length;
     const counters = new PortCounters();
-    const isUplink = mac === undefined;
-    const options = optionsOf(this.#rules, port.name, port.isOwn);
+    const isUplink = mac === undefined && port.isClient !== true;
+    const options: PortOptions = {
+      ...(port.isClient === true ? CLIENT_OPTIONS : {}),
+      ...optionsOf(this.#rules, port.name, port.isOwn),
+    };
     const plug: Plug = {
       port,
       number,
@@ -300,7 +305,7 @@ export class Switch {
     this.#attached++;
     if (port.isOwn === true) this.#own++;
     if (isUplink) this.#uplinks++;
-    else this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
+    if (mac !== undefined) this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
   }
 
@@ -500,6 +505,10 @@ export class Switch {
   }
 
   #learn(from: Plug, high: number, low: number, vlan: number): Learned {
+    if (from.port.isClient === true) {
+      const owner = this.#lookup(high, low, vlan);
+      if (owner >= 0 && owner !== from.number) return Learned.STATIC;
+    }
     if (vlan === NO_VLAN) return this.#macs.learn(high, low, from.number, this.#time);
     const owner = this.#macs.lookup(high, low, this.#time);
     if (owner >= 0) return owner === from.number ? Learned.KNOWN : Learned.STATIC;

@@ -14,6 +14,8 @@ export interface Target {
   /** Path without percent-encoding; "*" for OPTIONS *. */
   readonly path: string;
   readonly query: string;
+  /** A secret that stood in the path. It is in no other field, so no log and no answer repeats it. */
+  readonly secret?: string;
 }
 
 /** The request names no valid target or host. The message is the sentence for the client. */

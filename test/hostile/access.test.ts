@@ -99,12 +99,15 @@ function ask(path: string, asks: Asks = {}) {
   );
 }
 
+/** Paths that are no pages. */
+const UPGRADES: ReadonlySet<string> = new Set(["/nic", "/ethernet"]);
+
 describe("every path", () => {
   const rows = Object.entries(NEEDS).flatMap(([path, need]) =>
     ROLES.map((role) => [path, need, role] as const),
   );
   it.each(rows)("fault-L5 %s needs %s: with the role %s", async (path, need, role) => {
-    const upgrade = path === "/nic";
+    const upgrade = UPGRADES.has(path);
     const isPosted = path === "/migrate" || path === "/ticket";
     const method = isPosted ? "POST" : "GET";
     const { status } = await ask(path, { token: tokens.get(role), upgrade, method });
@@ -117,7 +120,7 @@ describe("every path", () => {
   });
 
   it.each(Object.keys(NEEDS))("fault-L1 %s: from nobody, and with wrong tokens", async (path) => {
-    const upgrade = path === "/nic";
+    const upgrade = UPGRADES.has(path);
     const admin = tokens.get("admin")!;
     const open = NEEDS[path] === ANYBODY;
     for (const token of [undefined, `${admin}x`, admin.slice(0, -1), old, "x"]) {

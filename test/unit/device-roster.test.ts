@@ -8,6 +8,7 @@ import { CloseCode } from "../../shared/wire/protocol.ts";
 
 class Frontend {
   silentSeconds = 0;
+  deadAfter = 4;
   readonly closed: [CloseCode, string][] = [];
   readonly leave: (frontend: Frontend) => void;
   constructor(leave: (frontend: Frontend) => void) {
@@ -96,6 +97,19 @@ describe("a name in use", () => {
     expect(heir.mac).toBe(owner.mac);
   });
 
+  it.each([
+    [600, 299, 300],
+    [Number.POSITIVE_INFINITY, 1e6, undefined],
+  ])("is kept by an owner that may be silent for %d s", (deadAfter, kept, lost) => {
+    const owner = join("ena0");
+    owner.frontend.deadAfter = deadAfter;
+    owner.frontend.silentSeconds = kept;
+    expect(refusalOf("ena0").code).toBe("NAME_IN_USE");
+    if (lost === undefined) return;
+    owner.frontend.silentSeconds = lost;
+    expect(join("ena0").name).toBe("ena0");
+  });
+
   it("attack-S5 is taken from its owner by who says so", () => {
     const owner = join("ena0");
     join("ena0", { takeOver: true });
@@ -141,6 +155,18 @@ describe("an address in use", () => {
     expect(refusalOf("b", { mac, numbered: true }).code).toBe("MAC_IN_USE");
     expect(refusalOf("a", { mac, numbered: true }).code).toBe("MAC_IN_USE");
     expect(refusalOf("b", { mac, takeOver: true }).code).toBe("MAC_IN_USE");
+  });
+
+  it("is one of those that the rules of the segment allow, or the first of them", () => {
+    const other = "02:00:00:00:00:0b";
+    rules = { addresses: [mac, other] };
+    expect(join("a").mac).toBe(mac);
+    expect(join("b", { mac: other }).mac).toBe(other);
+    const refusal = refusalOf("c", { mac: "02:00:00:00:00:0c" });
+    expect([refusal.code, refusal.message]).toEqual([
+      "MAC_DENIED",
+      `"c" may not have the address 02:00:00:00:00:0c, but ${mac}, ${other}`,
+    ]);
   });
 
   it("attack-S5 is free when its owner is silent, who then has neither", () => {
