@@ -49,7 +49,7 @@ describe("ux-S5 a device that is not there yet", () => {
     await using device = startRingwire(["device", "--listen", place, "--json"]);
     await device.waitForJson((line) => line["event"] === "listening");
     if (words[0] === "capture") await child.waitFor(/has begun/);
-    else if (words[0] === "status") await child.waitFor(/"segment"/);
+    else if (words[0] === "status") await child.waitFor(/"segments"/);
     else await child.waitForJson((line) => line["event"] === "ready");
     // The reason was logged once, however often it occurred.
     expect(child.stderr.match(/nothing listens/g)).toHaveLength(1);
