@@ -43,22 +43,25 @@ interface FrontendCount {
   readonly cpuMs: number;
 }
 
-/** The part of the device's status that this bench reads. */
-interface DeviceStatus {
-  readonly segment: {
-    readonly ports: readonly {
-      readonly name: string;
-      readonly in: { readonly dropped: Readonly<Record<string, number>> };
-      readonly out: { readonly dropped: Readonly<Record<string, number>> };
-      readonly lost: Readonly<Record<"in" | "out", Readonly<Record<string, number>>>>;
-    }[];
-  };
+/** The part of a segment's status that this bench reads. */
+interface Segment {
+  readonly ports: readonly {
+    readonly name: string;
+    readonly in: { readonly dropped: Readonly<Record<string, number>> };
+    readonly out: { readonly dropped: Readonly<Record<string, number>> };
+    readonly lost: Readonly<Record<"in" | "out", Readonly<Record<string, number>>>>;
+  }[];
 }
+/** The status of a device, or of one from a time when a device had one segment (`--base`). */
+type DeviceStatus =
+  | { readonly segments: readonly Segment[] }
+  | { readonly segments?: never; readonly segment: Segment };
 
 /** Drops by reason, over all ports and both directions. */
 function dropsOf(status: DeviceStatus): Record<string, number> {
   const drops: Record<string, number> = {};
-  for (const port of status.segment.ports) {
+  const segments = status.segments ?? [status.segment];
+  for (const port of segments.flatMap(({ ports }) => ports)) {
     for (const counts of [port.in.dropped, port.out.dropped, port.lost.in, port.lost.out]) {
       for (const [reason, frames] of Object.entries(counts)) {
         drops[`drop_${reason}`] = (drops[`drop_${reason}`] ?? 0) + frames;
