@@ -90,8 +90,10 @@ export class RawSocket {
     });
   }
 
-  static async connect(port: number): Promise<RawSocket> {
-    const raw = new RawSocket(connect({ host: "127.0.0.1", port, noDelay: true }));
+  /** `localAddress`: from which the connection comes. Default: that of the device. */
+  static async connect(port: number, localAddress = "127.0.0.1"): Promise<RawSocket> {
+    const to = { host: "127.0.0.1", port, noDelay: true };
+    const raw = new RawSocket(connect({ ...to, localAddress }));
     await once(raw.socket, "connect");
     return raw;
   }
