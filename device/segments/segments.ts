@@ -11,6 +11,12 @@ import { SERVICES_PORT } from "../services/options.ts";
 import type { Neighbourhood } from "../services/request.ts";
 import type { Switch } from "../switch/switch.ts";
 
+/**
+ * Part of the device's places for NICs that is kept for its segments, in equal shares. A client with
+ * rights on one segment can take all other places, and keeps nobody out of the other segments.
+ */
+const KEPT_PART = 0.5;
+
 /** Rights on segments. */
 export interface Sight {
   /** Returns whether the segment exists for this client. */
@@ -34,8 +40,9 @@ export class Segments<M extends Member> {
 
   /** `most` is the largest number of NICs in all segments together. */
   constructor(switches: readonly Switch[], most: number) {
-    const hasPlace = (): boolean => this.nicCount < most;
+    const share = Math.floor((most * KEPT_PART) / switches.length);
     this.all = switches.map((one) => {
+      const hasPlace = (): boolean => this.nicCount + this.#keptFor(share, one.name) < most;
       const nics = new Roster<M>(one, most, hasPlace);
       const neighbourhood = {
         nics: () => nics.names(),
@@ -53,6 +60,12 @@ export class Segments<M extends Member> {
 
   get nics(): M[] {
     return this.all.flatMap(({ nics }) => nics.all);
+  }
+
+  /** Number of free places that segments other than `name` have for themselves. */
+  #keptFor(share: number, name: string): number {
+    const others = this.all.filter((segment) => segment.name !== name);
+    return others.reduce((sum, { nics }) => sum + Math.max(0, share - nics.size), 0);
   }
 
   get(name: string): Segment<M> | undefined {

@@ -16,15 +16,17 @@ import { type DeviceStatus, portsOf } from "../support/status.ts";
 const FLOOD_MS = 500;
 const LOOK_MS = 50;
 const WORKER = `${ROOT}test/support/flood-worker.ts`;
-/** The address of the attackers. All of 127.0.0.0/8 belongs to the loopback interface. */
+/** The address of the attackers. On Linux all of 127.0.0.0/8 belongs to the loopback interface. */
 const ELSEWHERE = "127.0.0.66";
 /** How far the memory of a device may grow under floods that it refuses. */
 const GROWTH_BYTES = 64 << 20;
+/** Twice the refused tries after which an address gets another answer. */
+const MOST_OWN_TRIES = 40;
 /** Tries of strangers at once, and samples of the device's memory meanwhile. */
 const SIDE_BY_SIDE = 32;
 const SAMPLES = 10;
-const WARM_SAMPLES = 2;
-/** Growth that counts as none: 2 KiB for each try of a check, 200 bytes in a soak. */
+const WARM_SAMPLES = 5;
+/** Growth that counts as none: 3 KiB for each try of a check, 300 bytes in a soak. */
 const FLAT_BYTES = 16 << 20;
 /** The device may hold 142 MiB for it, within its budget; the stage allows hardly more. */
 const HOLDS_MEMORY: FloodName = "unfinished-messages";
@@ -177,6 +179,15 @@ function tryOf(n: number): string {
 
 it("fault-L12 refused upgrades and requests of thousands of addresses leave no trace", async () => {
   const before = await stage.status();
+  const refusedStatus = async (n: number, from?: string): Promise<string> => {
+    const raw = await RawSocket.connect(stage.port, from);
+    raw.write(tryOf(n));
+    await raw.ended();
+    return raw.received.toString("latin1", 9, 12);
+  };
+  // The test's own address has too many refused tries. A flood before this test may have added some.
+  let own = 1;
+  while ((await refusedStatus(own)) !== "429") expect(own++).toBeLessThan(MOST_OWN_TRIES);
   const tries = cases(100_000);
   const samples: number[] = [];
   let next = 0;
@@ -185,19 +196,15 @@ it("fault-L12 refused upgrades and requests of thousands of addresses leave no t
     while (next < tries) {
       const n = next++;
       if (n % (tries / SAMPLES) === 0) samples.push(stage.device.rssBytes());
-      const raw = await RawSocket.connect(stage.port, addressOf(n));
-      raw.write(tryOf(n));
-      await raw.ended();
-      const status = raw.received.toString("latin1", 0, 12);
-      if (status !== "HTTP/1.1 401") others.push(status);
+      const status = await refusedStatus(n, addressOf(n));
+      if (status !== "401") others.push(status);
     }
   };
   const flooding = Promise.all(Array.from({ length: SIDE_BY_SIDE }, worker));
-  // Meanwhile a client that is known comes in, again and again, also from an address of strangers.
+  // Meanwhile a client that is known comes in from that address, again and again.
   let joined = 0;
   while (next < tries) {
-    const name = stage.name();
-    const guest = await RawFrontend.join(stage.port, name, {}, stage.lock!.blue);
+    const guest = await RawFrontend.join(stage.port, "known", {}, stage.lock!.blue);
     expect(await guest.survived()).toBe(true);
     await guest.end();
     joined++;
@@ -211,6 +218,6 @@ it("fault-L12 refused upgrades and requests of thousands of addresses leave no t
   const { http } = await released(before);
   const refused =
     (http.refused["unknown_client"] ?? 0) - (before.http.refused["unknown_client"] ?? 0);
-  expect(refused).toBe(tries);
+  expect(refused).toBe(tries + own);
   await stage.unharmed();
 });

@@ -90,10 +90,10 @@ export class RawSocket {
     });
   }
 
-  /** `localAddress`: from which the connection comes. Default: that of the device. */
-  static async connect(port: number, localAddress = "127.0.0.1"): Promise<RawSocket> {
-    const to = { host: "127.0.0.1", port, noDelay: true };
-    const raw = new RawSocket(connect({ ...to, localAddress }));
+  /** `localAddress`: from which the connection comes. Default: the system chooses. */
+  static async connect(port: number, localAddress?: string): Promise<RawSocket> {
+    const from = localAddress === undefined ? {} : { localAddress };
+    const raw = new RawSocket(connect({ host: "127.0.0.1", port, noDelay: true, ...from }));
     await once(raw.socket, "connect");
     return raw;
   }
