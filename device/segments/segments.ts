@@ -10,12 +10,7 @@ import type { ServiceHost } from "../services/host.ts";
 import { SERVICES_PORT } from "../services/options.ts";
 import type { Neighbourhood } from "../services/request.ts";
 import type { Switch } from "../switch/switch.ts";
-
-/**
- * Part of the device's places for NICs that is kept for its segments, in equal shares. A client with
- * rights on one segment can take all other places, and keeps nobody out of the other segments.
- */
-const KEPT_PART = 0.5;
+import { keptPlaces } from "./shares.ts";
 
 /** Rights on segments. */
 export interface Sight {
@@ -40,9 +35,12 @@ export class Segments<M extends Member> {
 
   /** `most` is the largest number of NICs in all segments together. */
   constructor(switches: readonly Switch[], most: number) {
-    const share = Math.floor((most * KEPT_PART) / switches.length);
     this.all = switches.map((one) => {
-      const hasPlace = (): boolean => this.nicCount + this.#keptFor(share, one.name) < most;
+      const hasPlace = (): boolean => {
+        const others = this.all.filter((segment) => segment.switch !== one);
+        const used = others.map((segment) => segment.nics.size);
+        return this.nicCount + keptPlaces(most, switches.length, used) < most;
+      };
       const nics = new Roster<M>(one, most, hasPlace);
       const neighbourhood = {
         nics: () => nics.names(),
@@ -60,12 +58,6 @@ export class Segments<M extends Member> {
 
   get nics(): M[] {
     return this.all.flatMap(({ nics }) => nics.all);
-  }
-
-  /** Number of free places that segments other than `name` have for themselves. */
-  #keptFor(share: number, name: string): number {
-    const others = this.all.filter((segment) => segment.name !== name);
-    return others.reduce((sum, { nics }) => sum + Math.max(0, share - nics.size), 0);
   }
 
   get(name: string): Segment<M> | undefined {

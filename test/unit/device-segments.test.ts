@@ -1,9 +1,19 @@
-/** How the segments of a device share its places for NICs. (fault-L5) */
+/** How the segments of a device share its places for NICs, captures and readers. (fault-L5) */
+import { PassThrough } from "node:stream";
 import { expect, it } from "vitest";
 import { Refusal } from "../../device/admission.ts";
+import {
+  CaptureHub,
+  CaptureRefusal,
+  CROWDED_STALL_MS,
+  MAX_CAPTURES,
+} from "../../device/capture/hub.ts";
+import { EventFeed, MAX_READERS } from "../../device/events/feed.ts";
 import type { Member } from "../../device/roster.ts";
 import { Segments } from "../../device/segments/segments.ts";
 import { Switch } from "../../device/switch/switch.ts";
+import { StreamOutput } from "../../shared/capture/stream-output.ts";
+import { silentLogger } from "../../shared/log.ts";
 import { parseHello } from "../../shared/wire/hello.ts";
 
 const member = (): Member => ({ silentSeconds: 0, close: () => {} });
@@ -62,4 +72,55 @@ it("places that are free are there again for all", () => {
 it("a device of more segments than places keeps none", () => {
   const many = Array.from({ length: 9 }, (_, n) => `s${n}`);
   expect(fill(segmentsOf(8, ...many), "s3")).toBe(8);
+});
+
+it("fault-L5 captures of one segment keep nobody out of another one, nor do they end others", async () => {
+  let laterMs = 0;
+  const hub = new CaptureHub({
+    segments: ["red", "blue"].map((name) => new Switch({ name, now: () => 0, macsPerPort: 1024 })),
+    ...{ agent: "test 1", log: silentLogger, now: () => performance.now() + laterMs },
+  });
+  const streams: PassThrough[] = [];
+  const begin = (...segments: string[]) => {
+    // Nobody reads: after a while each of them is stalled.
+    const stream = new PassThrough({ highWaterMark: 16 });
+    streams.push(stream);
+    return hub.start(new StreamOutput(stream, "test"), {
+      sources: ["any"],
+      frames: true,
+      ring: false,
+      segments,
+    });
+  };
+  const red = begin("red");
+  for (let n = 0; n < 12; n++) begin("blue");
+  expect(() => begin("blue")).toThrow(CaptureRefusal);
+  for (let n = 0; n < 3; n++) begin("red");
+  expect(hub.snapshot().running).toBe(MAX_CAPTURES);
+  expect(() => begin("red")).toThrow(CaptureRefusal);
+  for (let n = 0; n < 4; n++) await new Promise((resolve) => setImmediate(resolve));
+  laterMs = CROWDED_STALL_MS;
+  // The capture of red has waited longest, but one of blue ends for blue.
+  begin("blue");
+  expect(hub.snapshot()).toMatchObject({ running: MAX_CAPTURES, cutOff: 1 });
+  expect(red.ended).toBe(false);
+  for (const stream of streams) stream.resume();
+  await hub.close("test");
+});
+
+it("fault-L5 readers of one segment's events keep nobody out of another one", () => {
+  const feed = new EventFeed(["red", "blue"]);
+  const readerOf = (...segments: string[]) => ({
+    sees: (segment: string) => segments.includes(segment),
+    ...{ send: () => {}, waitingBytes: 0, end: () => {}, cut: () => {} },
+  });
+  const fillWith = (...segments: string[]): number => {
+    for (let n = 0; ; n++) {
+      if (!feed.hasPlace(readerOf(...segments))) return n;
+      feed.read(readerOf(...segments), feed.placeOf(undefined));
+    }
+  };
+  expect(fillWith("blue")).toBe(MAX_READERS - 8);
+  expect(fillWith("red")).toBe(8);
+  expect(fillWith("red", "blue")).toBe(0);
 });
