@@ -20,7 +20,7 @@ const LONG = [
   ...["hostile/ena-queues", "hostile/rogue-backend", "scenario/netmap-pkt-gen", "scenario/migrate"],
   ...["scenario/traffic", "scenario/slow-line", "interop/package", "scenario/cli-process"],
   ...["scenario/capture", "scenario/netmap-kernel", "hostile/bytes", "hostile/http"],
-  ...["scenario/lab-class", "scenario/lab-examples"],
+  ...["scenario/lab-class", "scenario/lab-examples", "hostile/locked-floods"],
 ];
 
 /** The files that wait on processes begin first, the longest before the others. */

@@ -94,7 +94,10 @@ export class Roster<M extends Member> {
     const holders = [this.#byName.get(name), this.#byMac.get(key)];
     const replaced = new Set(holders.filter((holder) => holder !== undefined));
     if (replaced.size === 0 && !this.#hasPlace()) {
-      throw new Refusal("NO_PLACE", `the device has ${this.#most} NICs and no place for another`);
+      throw new Refusal(
+        "NO_PLACE",
+        `this device takes ${this.#most} NICs, and has no place for another in segment ${this.#segment.name}`,
+      );
     }
     for (const { name: other, member, instance } of replaced) {
       const silent = isSilent(member);

@@ -76,7 +76,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
   /** The events for readers over HTTP. */
-  readonly feed = new EventFeed();
+  readonly feed: EventFeed;
   readonly #drops: readonly DropWatch[];
   readonly #memory: MemoryBudget;
   /** Undefined before `listen`. */
@@ -124,6 +124,7 @@ export class DeviceServer implements ConnectionOwner {
     for (const segment of this.segments.all) {
       segment.switch.onNotice = (notice) => this.#notice(segment, notice);
     }
+    this.feed = new EventFeed(this.segments.all.map(({ name }) => name));
     this.#drops = switches.map((one) => new DropWatch(one, this.feed));
     this.captures = new CaptureHub({ segments: switches, agent, log: this.lines.of("capture") });
     this.#gate = new Gate({

@@ -18,6 +18,7 @@ import type { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { slice } from "../../shared/slices.ts";
+import { keptPlaces } from "../segments/shares.ts";
 import { DropReason, type Port } from "../switch/port.ts";
 import type { Switch } from "../switch/switch.ts";
 import type { PortTap } from "../switch/tap.ts";
@@ -122,9 +123,9 @@ export class CaptureHub {
 
   /** Throws CaptureRefusal as `start` does. Call it before the answer of the request begins. */
   check({ sources, segments: covered }: Pick<CaptureRequest, "sources" | "segments">): void {
-    if (this.#captures.size >= MAX_CAPTURES) this.#makePlace();
-    if (this.#captures.size >= MAX_CAPTURES) {
-      throw new CaptureRefusal(503, `${MAX_CAPTURES} captures run already`);
+    if (!this.#hasPlace(covered)) this.#makePlace(covered);
+    if (!this.#hasPlace(covered)) {
+      throw new CaptureRefusal(503, `${this.#captures.size} captures run already`);
     }
     const all = this.#options.segments;
     const segments = all.filter(({ name }) => covered?.includes(name) ?? true);
@@ -162,9 +163,26 @@ export class CaptureHub {
     await Promise.all([...this.#captures].map(({ recorder }) => recorder.stop(reason)));
   }
 
-  /** Cuts off the capture whose reader has stalled longest, if that is CROWDED_STALL_MS or more. */
-  #makePlace(): void {
-    const stalled = [...this.#captures].filter((c) => this.#stalledMs(c) >= CROWDED_STALL_MS);
+  /** True if a capture of the segments `covered` (undefined: all) leaves enough places to others. */
+  #hasPlace(covered: readonly string[] | undefined): boolean {
+    const { segments } = this;
+    const captures = [...this.#captures];
+    const others = segments.filter((name) => covered?.includes(name) === false);
+    const used = others.map((name) => captures.filter((capture) => capture.covers(name)).length);
+    return captures.length + keptPlaces(MAX_CAPTURES, segments.length, used) < MAX_CAPTURES;
+  }
+
+  /**
+   * Cuts off the capture whose reader has stalled longest, if that is CROWDED_STALL_MS or more. One
+   * that covers other segments than `covered` (undefined: all) is not the newcomer's to end.
+   */
+  #makePlace(covered: readonly string[] | undefined): void {
+    const others = this.segments.filter((name) => covered?.includes(name) === false);
+    const stalled = [...this.#captures].filter(
+      (capture) =>
+        this.#stalledMs(capture) >= CROWDED_STALL_MS &&
+        !others.some((name) => capture.covers(name)),
+    );
     const [longest] = stalled.sort((a, b) => this.#stalledMs(b) - this.#stalledMs(a));
     if (longest !== undefined) this.#end(longest);
   }

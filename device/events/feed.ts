@@ -8,6 +8,7 @@
 import { randomBytes } from "node:crypto";
 import type { DeviceEvent } from "../../shared/status/device-events.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
+import { keptPlaces } from "../segments/shares.ts";
 
 /** Most characters of all events that are kept. One event has 150 to 1500. */
 const MAX_KEPT_CHARS = 512 * 1024;
@@ -85,6 +86,7 @@ export interface Place {
 }
 
 export class EventFeed {
+  readonly #segments: readonly string[];
   readonly #now: () => number;
   /** Differs for each run of a device, so that no id of an earlier run fits. */
   readonly #run = randomBytes(4).toString("hex");
@@ -95,13 +97,18 @@ export class EventFeed {
   #published = 0;
   #cutOff = 0;
 
-  /** `now` returns the time in ms. */
-  constructor(now: () => number = () => performance.now()) {
+  /** `segments` are the names of the device's segments. `now` returns the time in ms. */
+  constructor(segments: readonly string[] = [], now: () => number = () => performance.now()) {
+    this.#segments = segments;
     this.#now = now;
   }
 
-  get isFull(): boolean {
-    return this.#readers.size >= MAX_READERS;
+  /** True if a reader with these rights leaves enough places to others. */
+  hasPlace(client: Pick<ReaderEnd, "sees">): boolean {
+    const readers = [...this.#readers];
+    const others = this.#segments.filter((name) => !client.sees(name));
+    const used = others.map((name) => readers.filter(({ end }) => end.sees(name)).length);
+    return readers.length + keptPlaces(MAX_READERS, this.#segments.length, used) < MAX_READERS;
   }
 
   snapshot(): DeviceStatus["events"] {

@@ -11,7 +11,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { COMMON_HEADERS, RETRY_SECONDS, refuse } from "../../shared/http/answers.ts";
 import { NDJSON_TYPE, SSE_TYPE } from "../../shared/status/device-events.ts";
 import type { Asked } from "../http/front.ts";
-import { type EventFeed, type Item, MAX_READERS, type ReaderEnd } from "./feed.ts";
+import type { EventFeed, Item, ReaderEnd } from "./feed.ts";
 
 const KEEP_ALIVE_MS = 30_000;
 /** Time (ms) for the end of an answer to leave this process. */
@@ -29,9 +29,9 @@ export async function eventsPage(
   if (request.method !== "GET") return refuse(response, 405, "only GET");
   const asked = parse(new URLSearchParams(query), request.headers);
   if (typeof asked === "string") return refuse(response, 400, asked);
-  if (feed.isFull) {
+  if (!feed.hasPlace(identity)) {
     response.setHeader("retry-after", RETRY_SECONDS);
-    return refuse(response, 503, `${MAX_READERS} programs read the events already`);
+    return refuse(response, 503, `${feed.snapshot().readers} programs read the events already`);
   }
   stream();
   // TCP keep-alive detects a reader whose host has vanished.

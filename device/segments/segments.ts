@@ -10,6 +10,7 @@ import type { ServiceHost } from "../services/host.ts";
 import { SERVICES_PORT } from "../services/options.ts";
 import type { Neighbourhood } from "../services/request.ts";
 import type { Switch } from "../switch/switch.ts";
+import { keptPlaces } from "./shares.ts";
 
 /** Rights on segments. */
 export interface Sight {
@@ -34,8 +35,12 @@ export class Segments<M extends Member> {
 
   /** `most` is the largest number of NICs in all segments together. */
   constructor(switches: readonly Switch[], most: number) {
-    const hasPlace = (): boolean => this.nicCount < most;
     this.all = switches.map((one) => {
+      const hasPlace = (): boolean => {
+        const others = this.all.filter((segment) => segment.switch !== one);
+        const used = others.map((segment) => segment.nics.size);
+        return this.nicCount + keptPlaces(most, switches.length, used) < most;
+      };
       const nics = new Roster<M>(one, most, hasPlace);
       const neighbourhood = {
         nics: () => nics.names(),

@@ -5,24 +5,31 @@ import { readStatus } from "../../shared/status/read.ts";
 import { type Child, type StartOptions, startRingwire } from "./process.ts";
 import type { DeviceStatus } from "./status.ts";
 
+export interface DeviceStart extends StartOptions {
+  /** Token with which the test reads the status of a locked device. */
+  readonly token?: string | undefined;
+}
+
 export class DeviceProcess {
   readonly child: Child;
   readonly port: number;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  private constructor(child: Child, port: number) {
+  private constructor(child: Child, port: number, token: string | undefined) {
     this.child = child;
     this.port = port;
+    this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   }
 
   static async start(...args: string[]): Promise<DeviceProcess> {
     return await DeviceProcess.startWith({}, ...args);
   }
 
-  static async startWith(options: StartOptions, ...args: string[]): Promise<DeviceProcess> {
+  static async startWith(options: DeviceStart, ...args: string[]): Promise<DeviceProcess> {
     const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args], options);
     try {
       const ready = await child.waitForJson<{ port: number }>((v) => v["event"] === "listening");
-      return new DeviceProcess(child, ready.port);
+      return new DeviceProcess(child, ready.port, options.token);
     } catch (error) {
       await child.stop();
       throw error;
@@ -34,7 +41,7 @@ export class DeviceProcess {
   }
 
   async status(): Promise<DeviceStatus> {
-    const response = await fetch(`${this.url}/status`);
+    const response = await fetch(`${this.url}/status`, { headers: this.#headers });
     return readStatus(await response.json());
   }
 

@@ -37,15 +37,26 @@ const AGAIN_MS = 10;
 /** Bytes of the end of what a socket received: the close frame, whose reason is text. */
 const KEEP_BYTES = 256;
 
+/** What the device knows of an attacker. All absent: a stranger on this machine. */
+export interface Standing {
+  readonly token?: string;
+  /** Segment that its NICs ask for. Default: the first one that the token allows. */
+  readonly segment?: string;
+  /** Address from which its raw sockets come. Default: the one of the device. */
+  readonly from?: string;
+}
+
 /** One attacking process: its sockets, and how the device ended them. */
 export class Attacker {
   readonly port: number;
+  readonly standing: Standing;
   /** How often the device ended a connection, by its words. */
   readonly cuts: Record<string, number> = {};
   #names = 0;
 
-  constructor(port: number) {
+  constructor(port: number, standing: Standing = {}) {
     this.port = port;
+    this.standing = standing;
   }
 
   name(): string {
@@ -56,13 +67,38 @@ export class Attacker {
     this.cuts[words] = (this.cuts[words] ?? 0) + 1;
   }
 
+  /** A request of HTTP with the attacker's token. `more` are header lines and the body. */
+  request(line: string, more = "\r\n"): Buffer {
+    const { token } = this.standing;
+    const shown = token === undefined ? "" : `Authorization: Bearer ${token}\r\n`;
+    return Buffer.from(`${line} HTTP/1.1\r\nHost: 127.0.0.1\r\n${shown}${more}`);
+  }
+
+  upgrade(): string {
+    const { token } = this.standing;
+    return upgradeRequest(
+      this.port,
+      token === undefined ? {} : { Authorization: `Bearer ${token}` },
+    );
+  }
+
+  /** Fields of hello that name the segment. */
+  get place(): { readonly segment?: string } {
+    const { segment } = this.standing;
+    return segment === undefined ? {} : { segment };
+  }
+
   /** Keeps `count` sockets open. `use` gets each when it is connected, also after a cut. */
   sockets(count: number, use: (socket: Socket) => void, { read = true } = {}): void {
     for (let i = 0; i < count; i++) this.#socket(use, read);
   }
 
   #socket(use: (socket: Socket) => void, read: boolean): void {
-    const socket = connect({ host: "127.0.0.1", port: this.port, noDelay: true });
+    const { from } = this.standing;
+    const socket = connect({
+      ...{ host: "127.0.0.1", port: this.port, noDelay: true },
+      ...(from === undefined ? {} : { localAddress: from }),
+    });
     let last = Buffer.alloc(0);
     if (read) {
       socket.on("data", (bytes) => {
@@ -87,9 +123,10 @@ export class Attacker {
     { read = true } = {},
   ): void {
     const greeted = (socket: Socket) => {
-      socket.write(upgradeRequest(this.port));
+      socket.write(this.upgrade());
       const name = this.name();
-      socket.write(message([Op.HELLO, { version: 1, personality, name, instance: name }]));
+      const hello = { version: 1, personality, name, instance: name, ...this.place };
+      socket.write(message([Op.HELLO, hello]));
       use(socket);
     };
     this.sockets(count, greeted, { read });
@@ -175,22 +212,38 @@ function tagged(request: (tag: number) => unknown[]): Chunks {
 const wsChunk = (opcode: number, bytes: number): Buffer =>
   chunkOf(wsFrame(Buffer.alloc(bytes), { opcode }));
 
-const get = (path: string): Buffer =>
-  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
+/** Bytes that depend on the attacker's token. */
+type Request = (attacker: Attacker) => Uint8Array;
 
-const post = (path: string, body: string): Buffer =>
-  Buffer.from(
-    `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  );
+const get =
+  (path: string): Request =>
+  (attacker) =>
+    attacker.request(`GET ${path}`);
+
+const post =
+  (path: string, body: string): Request =>
+  (attacker) => {
+    const lines = `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+    return attacker.request(`POST ${path}`, `${lines}${body}`);
+  };
+
+/** `request` as often as it fits into one write. */
+const pipelined =
+  (request: Request): Request =>
+  (attacker) =>
+    chunkOf(request(attacker));
 
 /** A request, or many in one write, on `count` connections, each opened again after its answer. */
-const http = (count: number, bytes: Uint8Array, read = true): Flood => ({
+const http = (count: number, request: Request, read = true): Flood => ({
   kind: "http",
-  run: (attacker) => attacker.sockets(count, (socket) => socket.write(bytes), { read }),
+  run: (attacker) => {
+    const bytes = request(attacker);
+    attacker.sockets(count, (socket) => socket.write(bytes), { read });
+  },
 });
 
 /** `count` connections that send `first` and then nothing. */
-const idle = (first: Uint8Array, count = 1024): Flood => http(count, first);
+const idle = (first: Request, count = 1024): Flood => http(count, first);
 
 const socketFlood = (chunk: Uint8Array, read = true): Flood => ({
   kind: "socket",
@@ -215,7 +268,8 @@ const store = (watches: number): Flood => ({
   kind: "xen",
   run: (attacker) =>
     attacker.loops(4, async () => {
-      const guest = await RawXen.start(attacker.port, attacker.name());
+      const { port, place, standing } = attacker;
+      const guest = await RawXen.start(port, attacker.name(), place, standing.token);
       for (let n = 0; n < watches; n++) await guest.watch("data", `t${n}`);
       const write = async (n: number) => {
         for (;;) await guest.write(`data/n${n}`, "value");
@@ -228,7 +282,9 @@ const joins = (personality: DriverName): Flood => ({
   kind: personality === "ena" ? "wire" : "xen",
   run: (attacker) =>
     attacker.loops(8, async () => {
-      const guest = await RawFrontend.join(attacker.port, attacker.name(), { personality });
+      const { port, place, standing } = attacker;
+      const hello = { personality, ...place };
+      const guest = await RawFrontend.join(port, attacker.name(), hello, standing.token);
       await guest.end();
     }),
 });
@@ -236,24 +292,28 @@ const joins = (personality: DriverName): Flood => ({
 /** Our own driver sends frames to `to` as fast as it can. */
 const frames = (to: readonly number[]): Flood => ({
   kind: "frames",
-  run: async (attacker) => {
-    const connectTo = `http://127.0.0.1:${attacker.port}`;
-    const { ifnet } = await openNic({ connect: connectTo, name: attacker.name() });
-    const pool = new MbufPool(2048, 4096);
-    const frame = broadcast(60, [...ifnet.mac]);
-    frame.set(to, 0);
-    for (;;) {
-      for (let i = 0; i < 64; i++) {
-        const m = pool.get();
-        if (m === undefined) break;
-        m.buffer.set(frame, m.at);
-        m.length = frame.length;
-        m.pktLength = frame.length;
-        if (ifnet.send(m) !== 0) m.free();
+  run: (attacker) =>
+    attacker.loops(1, async () => {
+      const { port, place, standing } = attacker;
+      const { ifnet } = await openNic({
+        ...{ connect: `http://127.0.0.1:${port}`, name: attacker.name(), ...place },
+        credentials: { token: standing.token },
+      });
+      const pool = new MbufPool(2048, 4096);
+      const frame = broadcast(60, [...ifnet.mac]);
+      frame.set(to, 0);
+      for (;;) {
+        for (let i = 0; i < 64; i++) {
+          const m = pool.get();
+          if (m === undefined) break;
+          m.buffer.set(frame, m.at);
+          m.length = frame.length;
+          m.pktLength = frame.length;
+          if (ifnet.send(m) !== 0) m.free();
+        }
+        await new Promise((resolve) => setImmediate(resolve));
       }
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  },
+    }),
 });
 
 const { GRANT_TABLE_OP } = Hypercall;
@@ -261,7 +321,6 @@ const { GRANT_TABLE_OP } = Hypercall;
 const COPY = 5;
 const { HYPERCALL_BYTES } = Limits;
 
-const pipelined = (path: string): Buffer => chunkOf(get(path));
 const capture = (count: number, read: boolean): Flood =>
   http(count, get("/capture?source=any&ring=1"), read);
 
@@ -290,16 +349,18 @@ const push = (bytes: number, address = 0x1000, space: number = Space.BUS) =>
 const RESET = [mmio(Register.DEV_CTL, devCtlReg.packReset(0, true)), mmio(Register.DEV_CTL, 0)];
 
 export const FLOODS = {
-  "pipelined-status": http(16, pipelined("/status")),
-  "pipelined-metrics": http(16, pipelined("/metrics")),
-  "status-unread": http(200, pipelined("/status"), false),
-  "migrate-posts": http(16, chunkOf(post("/migrate", '{"nic":"nobody","to":"ws://127.0.0.1:1"}'))),
-  "big-headers": http(
+  "pipelined-status": http(16, pipelined(get("/status"))),
+  "pipelined-metrics": http(16, pipelined(get("/metrics"))),
+  "status-unread": http(200, pipelined(get("/status")), false),
+  "migrate-posts": http(
     16,
-    Buffer.from(`GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ${"a".repeat(200_000)}\r\n\r\n`),
+    pipelined(post("/migrate", '{"nic":"nobody","to":"ws://127.0.0.1:1"}')),
   ),
-  "silent-sockets": idle(Buffer.alloc(0)),
-  "half-requests": idle(Buffer.from("GET /status HTTP/1.1\r\n")),
+  "big-headers": http(16, (attacker) =>
+    attacker.request("GET /status", `X: ${"a".repeat(200_000)}\r\n\r\n`),
+  ),
+  "silent-sockets": idle(() => Buffer.alloc(0)),
+  "half-requests": idle(() => Buffer.from("GET /status HTTP/1.1\r\n")),
   "keep-alive": idle(get("/livez")),
   "events-unread": http(600, get("/events?after=0"), false),
   "captures-unread": capture(16, false),
@@ -312,7 +373,7 @@ export const FLOODS = {
     kind: "http",
     run: (attacker) =>
       attacker.sockets(32, (socket) => {
-        socket.write(upgradeRequest(attacker.port));
+        socket.write(attacker.upgrade());
         socket.once("data", () => socket.resetAndDestroy());
       }),
   },
@@ -333,7 +394,7 @@ export const FLOODS = {
     kind: "socket",
     run: (attacker) =>
       attacker.sockets(142, (socket) => {
-        socket.write(upgradeRequest(attacker.port));
+        socket.write(attacker.upgrade());
         socket.write(wsFrame(Buffer.alloc(Limits.MESSAGE_BYTES - 1), { fin: false }));
       }),
   },
@@ -345,7 +406,8 @@ export const FLOODS = {
     kind: "wire",
     run: (attacker) =>
       attacker.loops(4, async () => {
-        const ena = await RawEna.start(attacker.port, attacker.name());
+        const { port, place, standing } = attacker;
+        const ena = await RawEna.start(port, attacker.name(), true, place, standing.token);
         for (;;) await ena.getFeature(1);
       }),
   },
@@ -353,7 +415,9 @@ export const FLOODS = {
     kind: "wire",
     run: (attacker) =>
       attacker.loops(4, async () => {
-        const { ena, tx } = await RawEna.startWithQueues(attacker.port, attacker.name());
+        const { port, place, standing } = attacker;
+        const name = attacker.name();
+        const { ena, tx } = await RawEna.startWithQueues(port, name, true, place, standing.token);
         const batch = packBatch(Array.from({ length: 1000 }, () => mmio(tx.doorbell, 0)));
         for (;;) {
           ena.raw.send(batch);

@@ -2,7 +2,7 @@
  * Two NICs of one device that send each other frames all the time, and verify order, length and
  * every byte. They run in a process of their own, so that the attack's own work does not slow them.
  *
- *   node neighbour-worker.ts URL DRIVER-OF-A DRIVER-OF-B
+ *   node neighbour-worker.ts URL DRIVER-OF-A DRIVER-OF-B [TOKEN]
  *
  * Commands on stdin, answered on stdout in one line of JSON: "counts N" reports the counts, "drain
  * N" stops sending, waits until all is quiet, then reports with figures, "resume N" sends again.
@@ -92,7 +92,7 @@ async function verify(from: Nic, to: Nic, { counts: d, sentAt }: Direction): Pro
   }
 }
 
-const [connect = "", ...drivers] = process.argv.slice(2);
+const [connect = "", driverA, driverB, token] = process.argv.slice(2);
 const open = (name: string, driver = "") =>
   openNic({
     connect,
@@ -100,9 +100,10 @@ const open = (name: string, driver = "") =>
     driver: driver === "xen" ? "xen" : "ena",
     agent: "ringwire-neighbour",
     readerFrames: READER_FRAMES,
+    credentials: { token },
   });
-const a = await open("pair-a", drivers[0]);
-const b = await open("pair-b", drivers[1]);
+const a = await open("pair-a", driverA);
+const b = await open("pair-b", driverB);
 const ab = direction();
 const ba = direction();
 

@@ -40,12 +40,14 @@ export class Neighbour {
     this.#device = device;
   }
 
-  /** `drivers` of NICs a and b. */
+  /** `drivers` of NICs a and b. `token`: shown to the device. */
   static async start(
     device: Stage,
     drivers: readonly [DriverName, DriverName],
+    token?: string,
   ): Promise<Neighbour> {
-    const child = startScript("test/support/neighbour-worker.ts", [device.url, ...drivers]);
+    const args = [device.url, ...drivers, ...(token === undefined ? [] : [token])];
+    const child = startScript("test/support/neighbour-worker.ts", args);
     try {
       await child.waitForJson((value) => value["ready"] === true);
       const neighbour = new Neighbour(child, device);

@@ -46,15 +46,27 @@ export class RawEna extends EnaGuest {
   }
 
   /** A guest named `name` that has reset its device and set up its admin queue. */
-  static async start(port: number, name: string, windows = true, hello = {}): Promise<RawEna> {
-    const ena = new RawEna(await RawFrontend.join(port, name, hello), windows);
+  static async start(
+    port: number,
+    name: string,
+    windows = true,
+    hello = {},
+    token?: string,
+  ): Promise<RawEna> {
+    const ena = new RawEna(await RawFrontend.join(port, name, hello, token), windows);
     await ena.renew();
     return ena;
   }
 
   /** Like `start`, with one receive and one transmit queue. */
-  static async startWithQueues(port: number, name: string, windows = true, hello = {}) {
-    const ena = await RawEna.start(port, name, windows, hello);
+  static async startWithQueues(
+    port: number,
+    name: string,
+    windows = true,
+    hello = {},
+    token?: string,
+  ) {
+    const ena = await RawEna.start(port, name, windows, hello, token);
     const tx = await ena.createQueue(SqDirection.TX);
     const rx = await ena.createQueue(SqDirection.RX);
     return { ena, tx, rx };

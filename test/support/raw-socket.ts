@@ -90,8 +90,10 @@ export class RawSocket {
     });
   }
 
-  static async connect(port: number): Promise<RawSocket> {
-    const raw = new RawSocket(connect({ host: "127.0.0.1", port, noDelay: true }));
+  /** `localAddress`: from which the connection comes. Default: the system chooses. */
+  static async connect(port: number, localAddress?: string): Promise<RawSocket> {
+    const from = localAddress === undefined ? {} : { localAddress };
+    const raw = new RawSocket(connect({ host: "127.0.0.1", port, noDelay: true, ...from }));
     await once(raw.socket, "connect");
     return raw;
   }

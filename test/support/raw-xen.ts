@@ -79,8 +79,9 @@ export class RawXen extends XsVerbs<Promise<string>> {
   }
 
   /** A guest that has said hello and knows its domain id. */
-  static async start(port: number, name: string): Promise<RawXen> {
-    const guest = new RawXen(await RawFrontend.join(port, name, { personality: "xen" }));
+  static async start(port: number, name: string, hello = {}, token?: string): Promise<RawXen> {
+    const more = { personality: "xen", ...hello };
+    const guest = new RawXen(await RawFrontend.join(port, name, more, token));
     guest.domid = Number(await guest.read("domid"));
     return guest;
   }

@@ -17,7 +17,7 @@ let feed: EventFeed;
 
 beforeEach(() => {
   now = 0;
-  feed = new EventFeed(() => now);
+  feed = new EventFeed([], () => now);
 });
 
 class TestReader implements ReaderEnd {
