@@ -16,7 +16,7 @@ import { StreamOutput } from "../../shared/capture/stream-output.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { parseHello } from "../../shared/wire/hello.ts";
 
-const member = (): Member => ({ silentSeconds: 0, close: () => {} });
+const member = (): Member => ({ silentSeconds: 0, deadAfter: 4, close: () => {} });
 
 function segmentsOf(most: number, ...names: string[]): Segments<Member> {
   const switches = names.map((name) => new Switch({ name, now: () => 0, macsPerPort: 1024 }));
