@@ -1,5 +1,6 @@
 /** openDevice, as a program that embeds a device uses it. */
 import { once } from "node:events";
+import { request } from "node:https";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -8,7 +9,9 @@ import { hashOf, newToken } from "../../device/access/token.ts";
 import { Refusal } from "../../device/admission.ts";
 import type { Client, Device, DeviceOptions } from "../../device/index.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { CERTIFICATES, KEY } from "../support/certificates.ts";
 import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
@@ -92,6 +95,44 @@ describe("a POST whose body is slow", () => {
     const { status } = await fetch(`http://127.0.0.1:${device.port}/status`, { headers });
     expect([typeof ticket, status]).toEqual(["string", 401]);
   });
+});
+
+it("an upgrade over TLS ends with the rights of its client while its answer is on the way", async () => {
+  const token = newToken("a");
+  const clients: Client[] = [{ id: "a", hash: hashOf(token), roles: ["nic"] }];
+  const device = await open({ clients, tls: { cert: CERTIFICATES.SELF_SIGNED, key: KEY } });
+  const { admit } = Gate.prototype;
+  let identity: Identity | undefined;
+  let uses = 0;
+  const admitted = vi.spyOn(Gate.prototype, "admit").mockImplementation(function (
+    this: Gate,
+    ...given
+  ) {
+    const found = admit.apply(this, given);
+    if (found instanceof Identity) identity = found;
+    // Behind all work of this turn, and before TLS tells of the written answer.
+    process.nextTick(() => {
+      uses = identity!.uses;
+      device.renew({ clients: [] });
+    });
+    return found;
+  });
+  const asked = request({
+    ...{ host: "127.0.0.1", port: device.port, path: NIC_PATH, rejectUnauthorized: false },
+    headers: {
+      ...{ connection: "Upgrade", upgrade: "websocket", authorization: `Bearer ${token}` },
+      ...{ "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" },
+      "sec-websocket-protocol": SUBPROTOCOL,
+    },
+  });
+  asked.on("upgrade", (_answer, socket) => void socket.resume());
+  const closed = once(asked, "close");
+  asked.on("error", () => {});
+  asked.end();
+  await closed;
+  admitted.mockRestore();
+  expect(uses).toBe(1);
+  await eventually("no use of its rights", () => (identity!.uses === 0 ? true : undefined));
 });
 
 describe("two devices of one process", () => {
