@@ -202,6 +202,18 @@ it("two NICs beside the services flood each other without a limit", () => {
   expect(other.port.got.length).toBeLessThan(8);
 });
 
+it("three NICs have the storm limit, also when the services have left", () => {
+  const made = new ServiceStage(ALL_ON, { storm: { broadcast: 1, multicast: 1, unknown: 1 } });
+  made.host.close();
+  made.add("a", MAC);
+  const other = made.nics[made.add("b", [2, 0, 0, 0, 0, 8])]!;
+  made.add("c", [2, 0, 0, 0, 0, 7]);
+  const frame = ping();
+  frame.fill(255, 0, 6);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got).toHaveLength(1);
+});
+
 describe("limits", () => {
   /** NICs with a ping each. */
   const pingers = (made: ServiceStage, count: number, data = 8) =>
