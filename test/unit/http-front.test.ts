@@ -183,6 +183,23 @@ it("attack-S16 an answer that has left is read in time, although its client does
   expect(refused()).toEqual({});
 });
 
+it("without a free place for a page the process still answers its monitors", async () => {
+  page = ({ path }, _request, response) => {
+    if (path !== "/page") reply(response, 200, "text/plain", "well\n");
+  };
+  await Promise.all(Array.from({ length: 256 }, () => client(REQUEST)));
+  await eventually("all places", () => (holds().pages === 256 ? true : undefined));
+  for (const [path, status] of [
+    ["/page", 503],
+    ["/livez", 200],
+    ["/readyz", 200],
+  ] as const) {
+    const { socket, said } = await client(REQUEST.replace("/page", path));
+    await once(socket, "end");
+    expect([path, Number(said().slice(9, 12))]).toEqual([path, status]);
+  }
+});
+
 it("the requests of many clients in one turn share a slice of it", async () => {
   /** Turns of the event loop in which the pages ran. */
   const at: number[] = [];
