@@ -238,6 +238,16 @@ describe("limits", () => {
     expect(made.settle(0)).toHaveLength(40);
   });
 
+  it("of the queue are for what waits, and not for all that ever waited", () => {
+    const made = stage();
+    // More bytes than the queue may hold, one after the other.
+    for (let i = 0; i < 600; i++) {
+      made.clock.advance(1);
+      expect(made.say(0, ping(9000))).toHaveLength(1);
+    }
+    expect(made.status).toMatchObject({ queued: 0, answers: { icmp: 600 }, unanswered: {} });
+  });
+
   it("all addresses of a port have its one limit, and each service its own", () => {
     const made = stage();
     for (let i = 0; i < 500; i++) {
