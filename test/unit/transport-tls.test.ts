@@ -351,6 +351,33 @@ describe.skipIf(missingProgram("openssl"))("openssl s_client", () => {
     }
   });
 
+  it("that wants new keys again and again, and reads nothing, is cut", async () => {
+    const { port, accepted } = await serving();
+    const child = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`]);
+    ends.push(() => child.kill());
+    let output = "";
+    for (const pipe of [child.stdout, child.stderr]) pipe.on("data", (part) => (output += part));
+    await until(() => accepted.length === 1);
+    const { owner, stream: taken } = accepted[0]!;
+    const stream = await taken;
+    // From now on the answers of our end wait behind what nobody reads.
+    child.stdout.pause();
+    stream.write(counting(MUCH), 0, MUCH, () => {});
+    await turn();
+    expect(stream.unsentBytes).toBeGreaterThan(0);
+    let asked = 0;
+    for (; asked < 100 && owner.endings === 0; asked++) {
+      const { length } = owner;
+      // A record with data between them: OpenSSL has a limit of its own for those in a row.
+      child.stdin.write("x\n");
+      await until(() => owner.length > length || owner.endings > 0);
+      child.stdin.write("K\n");
+      await until(() => output.split("KEYUPDATE").length > asked + 1 || owner.endings > 0);
+    }
+    expect(owner.endings).toBe(1);
+    expect(asked).toBeGreaterThan(30);
+  });
+
   it("begins no second handshake with TLS 1.2", async () => {
     const { child, echoed, output, owner } = await client("-tls1_2");
     await echoed("first");
