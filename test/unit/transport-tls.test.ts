@@ -322,6 +322,31 @@ it("stays with Node while Node has records to send", async () => {
   expect(await taken).toBeUndefined();
 });
 
+it("is never taken for another: a socket whose handshake is not the last one stays with Node", async () => {
+  await prepareReactor();
+  const server = createServer({ key: KEY, cert: CERTIFICATES.SELF_SIGNED });
+  watchServer(server);
+  const sockets: TLSSocket[] = [];
+  server.on("secureConnection", (socket) => sockets.push(socket.on("error", () => {})));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  ends.push(() => server.close());
+  const { port } = server.address() as { port: number };
+  for (const count of [1, 2]) {
+    const peer = connect({ port, host: "127.0.0.1", ca: CERTIFICATES.SELF_SIGNED });
+    ends.push(() => peer.destroy());
+    await until(() => sockets.length === count);
+  }
+  const [first, second] = sockets as [TLSSocket, TLSSocket];
+  // The second handshake came between the first one and this call.
+  shaken(first);
+  expect(FdStream.takeOver(reactor()!, first, takeTls)).toBeUndefined();
+  shaken(second);
+  const taken = FdStream.takeOver(reactor()!, second, takeTls);
+  expect(taken).toBeInstanceOf(FdStream);
+  taken?.destroy();
+});
+
 /** `openssl s_client` at an echoing connection. It obeys lines with one letter. */
 async function client(...args: string[]) {
   const { port, accepted } = await serving();
