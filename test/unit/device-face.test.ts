@@ -68,7 +68,7 @@ describe("a POST whose body is slow", () => {
       `POST /ticket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}\r\nContent-Length: ${BODY.length}\r\n\r\n${BODY.slice(0, -1)}`,
     );
     await eventually("the request", () => (admit.mock.results.length > 0 ? true : undefined));
-    const [{ value: identity }] = admit.mock.results as [{ value: Identity }];
+    const identity = admit.mock.results[0]!.value as Identity;
     admit.mockRestore();
     return { socket, answer, identity };
   }
@@ -100,7 +100,7 @@ describe("a POST whose body is slow", () => {
 it("an upgrade over TLS ends with the rights of its client while its answer is on the way", async () => {
   const token = newToken("a");
   const clients: Client[] = [{ id: "a", hash: hashOf(token), roles: ["nic"] }];
-  const device = await open({ clients, tls: { cert: CERTIFICATES.SELF_SIGNED, key: KEY } });
+  const device = await open({ clients, tls: { cert: CERTIFICATES.SELF_SIGNED, key: String(KEY) } });
   const { admit } = Gate.prototype;
   let identity: Identity | undefined;
   let uses = 0;
