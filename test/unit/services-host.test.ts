@@ -1,5 +1,6 @@
 /** The service host as a port of the switch: what it answers, what it ignores, its limits. */
 import { describe, expect, it } from "vitest";
+import { Neighbours } from "../../device/services/neighbour.ts";
 import { Limit, Rate, ServiceRates } from "../../device/services/rates.ts";
 import { buildPacket } from "../support/packets.ts";
 import {
@@ -372,5 +373,33 @@ describe("IPv6 addresses of NICs", () => {
     expect(dns.readUInt16BE(6)).toBe(4);
     const text = dns.toString("hex");
     for (const n of [7, 8, 6, 5]) expect(text).toContain(Buffer.from(address(n)).toString("hex"));
+  });
+});
+
+describe("the table of IPv6 addresses", () => {
+  const address = (n: number) => Uint8Array.of(0xfd, ...new Array<number>(13).fill(0), n >> 8, n);
+
+  it("has the addresses of 1024 NICs, and forgets the one that was silent longest", () => {
+    const table = new Neighbours();
+    for (let mac = 0; mac < 1024; mac++) table.learn(mac, address(mac));
+    table.learn(0, address(5000));
+    table.learn(2000, address(2000));
+    expect(table.of(0)).toHaveLength(2);
+    expect(table.of(1)).toEqual([]);
+    expect(table.ownerOf(address(1))).toBeUndefined();
+    expect([table.ownerOf(address(2)), table.ownerOf(address(2000))]).toEqual([2, 2000]);
+  });
+
+  it("leads to the NIC that used an address last, also when the other one goes on", () => {
+    const table = new Neighbours();
+    table.learn(1, address(7));
+    table.learn(2, address(7));
+    expect(table.ownerOf(address(7))).toBe(2);
+    for (let n = 10; n < 14; n++) table.learn(1, address(n));
+    expect(table.of(1)).toHaveLength(4);
+    expect(table.ownerOf(address(7))).toBe(2);
+    table.learn(3, address(7));
+    table.learn(2, address(7));
+    expect(table.ownerOf(address(7))).toBe(2);
   });
 });
