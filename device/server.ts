@@ -350,17 +350,23 @@ export class DeviceServer implements ConnectionOwner {
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
     const account = new MemoryAccount(this.#memory);
+    const { identity } = peer;
+    // The answer is on its way for a turn with TLS. The rights of the client may end meanwhile.
+    const forget = identity.use(() => socket.destroy());
+    socket.once("close", forget);
     if (peer.target.path === ETHERNET_PATH) {
       // Nothing else finds a client whose host has vanished.
       socket.setKeepAlive(true, KEEP_ALIVE_MS);
-      acceptUpgrade(request, socket, head, account, (transport) =>
-        this.#joinEthernet(transport, peer, account),
-      );
+      acceptUpgrade(request, socket, head, account, (transport) => {
+        this.#joinEthernet(transport, peer, account);
+        forget();
+      });
       return;
     }
     acceptUpgrade(request, socket, head, account, (transport) => {
-      const from = { name: peer.name, identity: peer.identity, reachedAt };
+      const from = { name: peer.name, identity, reachedAt };
       const connection = new Connection(transport, from, this, account);
+      forget();
       this.#connections.add(connection);
       const occupant: Occupant = {
         address: peer.address,

@@ -10,10 +10,10 @@ const JSON_BODY = /^application\/json *(?:; *charset="?utf-8"? *)?$/i;
 
 /**
  * Reads the body of a POST. Resolves to undefined when it refused the request, or when the sender
- * left early. `form` says what the body should be.
+ * left early or lost its rights. `form` says what the body should be.
  */
 export async function readBody<T>(
-  { wantBody }: Pick<Asked, "wantBody">,
+  { wantBody, identity }: Pick<Asked, "wantBody" | "identity">,
   request: IncomingMessage,
   response: ServerResponse,
   shape: z.ZodType<T>,
@@ -26,8 +26,12 @@ export async function readBody<T>(
   if (!JSON_BODY.test(request.headers["content-type"] ?? "")) {
     return no(403, "this page takes a body of application/json, which no form can send");
   }
+  // A sender may take seconds for its body. It must not act with rights that have ended meanwhile.
+  const forget = identity.use(() => request.destroy());
+  response.on("close", forget);
   wantBody();
   const text = await bodyOf(request);
+  if (response.destroyed) return undefined;
   if (text === "gone") return undefined;
   if (text === "long") return no(413, `a body of more than ${MAX_BODY_BYTES} bytes`);
   let value: unknown;

@@ -97,13 +97,17 @@ export class Neighbours {
   readonly #owners = new Map<string, number>();
 
   learn(mac: number, address: Uint8Array): void {
-    const known = this.#byMac.get(mac) ?? [];
-    if (known[0] !== undefined && sameBytes(known[0], address)) return;
+    const text = ipv6Text(address);
+    const known = this.of(mac);
+    const isNewest = known[0] !== undefined && sameBytes(known[0], address);
+    if (isNewest && this.#owners.get(text) === mac) return;
     const others = known.filter((other) => !sameBytes(other, address));
-    this.#forget(mac);
-    const present = [address.slice(), ...others].slice(0, ADDRESSES_OF_NIC);
-    this.#byMac.set(mac, present);
-    for (const own of present) this.#owners.set(ipv6Text(own), mac);
+    const most = ADDRESSES_OF_NIC - 1;
+    for (const gone of others.slice(most)) this.#disown(mac, gone);
+    this.#byMac.delete(mac);
+    this.#byMac.set(mac, [address.slice(), ...others.slice(0, most)]);
+    // Another NIC may have an older use of this address, and this NIC of an address of another one.
+    this.#owners.set(text, mac);
     const [oldest] = this.#byMac.keys();
     if (this.#byMac.size > MAX_NICS) this.#forget(oldest!);
   }
@@ -118,10 +122,12 @@ export class Neighbours {
   }
 
   #forget(mac: number): void {
-    for (const address of this.of(mac)) {
-      const text = ipv6Text(address);
-      if (this.#owners.get(text) === mac) this.#owners.delete(text);
-    }
+    for (const address of this.of(mac)) this.#disown(mac, address);
     this.#byMac.delete(mac);
+  }
+
+  #disown(mac: number, address: Uint8Array): void {
+    const text = ipv6Text(address);
+    if (this.#owners.get(text) === mac) this.#owners.delete(text);
   }
 }

@@ -77,8 +77,8 @@ export class ScopedValue<T> {
   }
 
   of(scope: Scope): SharedValue<T> {
-    // No name of a segment has a space.
-    const key = scope.segments?.toSorted().join(" ") ?? "*";
+    // A list of clients may have any text as the name of a segment.
+    const key = JSON.stringify(scope.segments?.toSorted() ?? "all");
     const known = this.#values.get(key);
     if (known !== undefined) return known;
     const value = new SharedValue(() => this.#make(scope));

@@ -17,14 +17,24 @@ const BROADCAST = [255, 255, 255, 255, 255, 255];
 const CANARY = "canary";
 
 const clients: Client[] = [];
-function tokenOf(id: string, roles: Client["roles"], segments?: string[]): string {
+function tokenOf(
+  id: string,
+  roles: Client["roles"],
+  segments?: string[],
+  names?: string[],
+): string {
   const token = newToken(id);
-  clients.push({ id, hash: hashOf(token), roles, ...(segments === undefined ? {} : { segments }) });
+  clients.push({
+    ...{ id, hash: hashOf(token), roles },
+    ...(segments === undefined ? {} : { segments }),
+    ...(names === undefined ? {} : { names }),
+  });
   return token;
 }
 const redToken = tokenOf("red", ["nic"], ["red"]);
 const blueToken = tokenOf("blue", ["admin"], ["blue"]);
 const operator = tokenOf("operator", ["admin"]);
+const namedToken = tokenOf("named", ["nic"], ["blue"], ["named"]);
 const elsewhere = tokenOf("elsewhere", ["admin"], ["green"]);
 
 let device: Device;
@@ -97,6 +107,18 @@ describe("a NIC", () => {
       await expect(open("x", blueToken, { segment })).rejects.toThrow(wanted);
     },
   );
+
+  it("has a name that its token allows, also with a number of the device's choice", async () => {
+    const join = (name: string, more: object = {}) =>
+      RawFrontend.join(device.port, name, more, namedToken);
+    await expect(join("b0")).rejects.toThrow(/may have no NIC with the name/);
+    const first = await join("named");
+    await expect(join("named", { numbered: true, instance: "other" })).rejects.toThrow(
+      /is the name of another NIC/,
+    );
+    expect(device.status().nics.filter(({ name }) => name.startsWith("named"))).toHaveLength(1);
+    await first.end();
+  });
 
   it("of a client without rights here does not reach hello", async () => {
     await expect(open("x", elsewhere)).rejects.toThrow(/no rights on any segment/);

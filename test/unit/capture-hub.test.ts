@@ -287,6 +287,26 @@ describe("sources", () => {
     expect(reader.statistics.filter((s) => s.interface.name === "a")).toHaveLength(1);
   });
 
+  it("of a segment that a capture does not cover are not in it, also while another covers all", async () => {
+    const segments = ["red", "blue"].map((name) => new Switch({ name, now: () => 0 }));
+    const hub = new CaptureHub({ segments, agent: "test 1", log: new RecordingLog() });
+    // The ports have the same name.
+    const [red, blue] = segments.map((segment) => {
+      segment.attach(new TestPort("b"));
+      return segment.attach(new TestPort("a"));
+    });
+    const [all, some] = [new MemoryOutput(), new MemoryOutput()];
+    const sources = ["any", "switch", "a"];
+    const one = hub.start(all, { ...FRAMES, sources });
+    const two = hub.start(some, { ...FRAMES, sources, segments: ["blue"] });
+    red!.input(packet(A, BROADCAST));
+    blue!.input(packet(B, BROADCAST));
+    await Promise.all([one.stop("test"), two.stop("test")]);
+    const places = (segment: string) => ["a", "switch", "b"].map((name) => `${segment}/${name}`);
+    expect(seen(all).map(({ on }) => on)).toEqual([...places("red"), ...places("blue")]);
+    expect(seen(some).map(({ on }) => on)).toEqual(places("blue"));
+  });
+
   it("that are not there are refused, and so is one capture too many", async () => {
     const stage = new Stage();
     const refusal = (sources: string[]): CaptureRefusal => {

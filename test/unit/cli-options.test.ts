@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import * as z from "zod";
 import { unknownVariables } from "../../cli/common/environment.ts";
 import { ExitCode, Failure } from "../../cli/common/failure.ts";
+import { isLoopback } from "../../cli/common/listen.ts";
 import { wordsOf } from "../../cli/common/log.ts";
 import { tooOld } from "../../cli/common/node-version.ts";
 import {
@@ -403,4 +404,13 @@ describe("the file of --config in TOML", () => {
       /look at thing\.count/,
     );
   });
+});
+
+it("only addresses of this machine alone need no lock and no --insecure", () => {
+  const own = ["127.0.0.1", "127.0.0.0", "127.255.255.255", "::1"];
+  const others = [
+    ...["0.0.0.0", "126.255.255.255", "128.0.0.1", "10.0.0.1", "192.168.0.1"],
+    ...["::", "::2", "fe80::1", "fd00::1", "::ffff:10.0.0.1"],
+  ];
+  expect([...own, ...others].filter(isLoopback)).toEqual(own);
 });

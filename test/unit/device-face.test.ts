@@ -1,12 +1,19 @@
 /** openDevice, as a program that embeds a device uses it. */
 import { once } from "node:events";
+import { request } from "node:https";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { Identity } from "../../device/access/gate.ts";
+import { Gate, Identity } from "../../device/access/gate.ts";
+import { hashOf, newToken } from "../../device/access/token.ts";
 import { Refusal } from "../../device/admission.ts";
-import type { Device, DeviceOptions } from "../../device/index.ts";
+import type { Client, Device, DeviceOptions } from "../../device/index.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { CERTIFICATES, KEY } from "../support/certificates.ts";
 import { testDevice } from "../support/device-server.ts";
+import { eventually } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 
 const opened: Device[] = [];
@@ -45,6 +52,87 @@ it("a connection that has ended leaves the list of its identity", async () => {
   await vi.waitFor(() => expect(client.uses).toBe(1));
   await stays.end();
   await vi.waitFor(() => expect(client.uses).toBe(0));
+});
+
+describe("a POST whose body is slow", () => {
+  const BODY = '{"path":"/status"}';
+  const token = newToken("a");
+  const clients: Client[] = [{ id: "a", hash: hashOf(token), roles: ["admin"] }];
+
+  /** Sends a request for a ticket up to the last byte of its body. */
+  async function begin(device: Device) {
+    const admit = vi.spyOn(Gate.prototype, "admit");
+    const socket = connect({ host: "127.0.0.1", port: device.port });
+    const answer = text(socket).catch(() => "");
+    socket.write(
+      `POST /ticket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}\r\nContent-Length: ${BODY.length}\r\n\r\n${BODY.slice(0, -1)}`,
+    );
+    await eventually("the request", () => (admit.mock.results.length > 0 ? true : undefined));
+    const identity = admit.mock.results[0]!.value as Identity;
+    admit.mockRestore();
+    return { socket, answer, identity };
+  }
+
+  it("makes no ticket for a client that was revoked meanwhile", async () => {
+    const device = await open({ clients });
+    const { socket, answer } = await begin(device);
+    device.renew({ clients: [] });
+    socket.write(BODY.slice(-1));
+    expect(await answer).not.toContain("200 OK");
+  });
+
+  it("makes a ticket that ends with its client, also if the client held nothing else", async () => {
+    const device = await open({ clients });
+    const ticked = vi.spyOn(Gate.prototype, "tick");
+    const { socket, answer, identity } = await begin(device);
+    await eventually("two ticks", () => (ticked.mock.calls.length > 1 ? true : undefined));
+    ticked.mockRestore();
+    socket.write(BODY.slice(-1));
+    const ticket = /"ticket":"([\w-]+)"/.exec(await answer)?.[1];
+    expect(identity.uses).toBe(0);
+    device.renew({ clients: [] });
+    const headers = { cookie: `ringwire-ticket=${ticket}` };
+    const { status } = await fetch(`http://127.0.0.1:${device.port}/status`, { headers });
+    expect([typeof ticket, status]).toEqual(["string", 401]);
+  });
+});
+
+it("an upgrade over TLS ends with the rights of its client while its answer is on the way", async () => {
+  const token = newToken("a");
+  const clients: Client[] = [{ id: "a", hash: hashOf(token), roles: ["nic"] }];
+  const device = await open({ clients, tls: { cert: CERTIFICATES.SELF_SIGNED, key: String(KEY) } });
+  const { admit } = Gate.prototype;
+  let identity: Identity | undefined;
+  let uses = 0;
+  const admitted = vi.spyOn(Gate.prototype, "admit").mockImplementation(function (
+    this: Gate,
+    ...given
+  ) {
+    const found = admit.apply(this, given);
+    if (found instanceof Identity) identity = found;
+    // Behind all work of this turn, and before TLS tells of the written answer.
+    process.nextTick(() => {
+      uses = identity!.uses;
+      device.renew({ clients: [] });
+    });
+    return found;
+  });
+  const asked = request({
+    ...{ host: "127.0.0.1", port: device.port, path: NIC_PATH, rejectUnauthorized: false },
+    headers: {
+      ...{ connection: "Upgrade", upgrade: "websocket", authorization: `Bearer ${token}` },
+      ...{ "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" },
+      "sec-websocket-protocol": SUBPROTOCOL,
+    },
+  });
+  asked.on("upgrade", (_answer, socket) => void socket.resume());
+  const closed = once(asked, "close");
+  asked.on("error", () => {});
+  asked.end();
+  await closed;
+  admitted.mockRestore();
+  expect(uses).toBe(1);
+  await eventually("no use of its rights", () => (identity!.uses === 0 ? true : undefined));
 });
 
 describe("two devices of one process", () => {

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Refusal } from "../../device/admission.ts";
 import { Roster } from "../../device/roster.ts";
+import { EVERYTHING, Segments } from "../../device/segments/segments.ts";
 import type { PortOptions } from "../../device/switch/port-options.ts";
+import { Switch } from "../../device/switch/switch.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { type Hello, parseHello } from "../../shared/wire/hello.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
@@ -219,4 +221,58 @@ it("a numbered name that the client may not have is not given", () => {
   );
   expect(roster.get("ena1")).toBeUndefined();
   expect(roster.admit(newcomer, hello, (name) => name === "ena1").name).toBe("ena1");
+});
+
+describe("an address that the rules of a port name", () => {
+  const ADDRESSES = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"];
+  beforeEach(() => {
+    rules = { addresses: ADDRESSES };
+  });
+
+  it("is given, the first without a wish", () => {
+    expect(join("pc1").mac).toBe(ADDRESSES[0]);
+    expect(join("pc1", { mac: ADDRESSES[1]!, takeOver: true }).mac).toBe(ADDRESSES[1]);
+  });
+
+  it("is the only one: frames for another NIC's address would come here", () => {
+    expect(refusalOf("pc1", { mac: "02:00:00:00:00:0c" })).toMatchObject({
+      code: "MAC_DENIED",
+      message: `"pc1" may not have the address 02:00:00:00:00:0c, but ${ADDRESSES.join(", ")}`,
+    });
+  });
+});
+
+describe("segments", () => {
+  const switches = ["red", "blue"].map((name) => new Switch({ name, now: () => 0 }));
+  let segments: Segments<Frontend>;
+  const nicIn = (segment: string, name: string): Frontend => {
+    const { nics } = segments.get(segment)!;
+    const frontend = new Frontend((gone) => nics.remove(gone));
+    const instance = `process ${++processes}`;
+    nics.admit(frontend, parseHello({ version: 1, personality: "ena", name, instance }));
+    return frontend;
+  };
+  beforeEach(() => {
+    segments = new Segments<Frontend>(switches, 3);
+  });
+
+  it("share the places of the device", () => {
+    nicIn("red", "a");
+    nicIn("red", "b");
+    nicIn("blue", "a");
+    for (const segment of ["red", "blue"]) {
+      expect(() => nicIn(segment, "c")).toThrow("the device has 3 NICs and no place for another");
+    }
+    expect(segments.nicCount).toBe(3);
+  });
+
+  it("tell NICs of one name apart", () => {
+    const [red, blue] = [nicIn("red", "a"), nicIn("blue", "a")];
+    expect(segments.find("red/a", EVERYTHING)).toBe(red);
+    expect(segments.find("blue/a", EVERYTHING)).toBe(blue);
+    expect(segments.find("a", { sees: (name) => name === "blue" })).toBe(blue);
+    expect(segments.find("red/a", { sees: (name) => name === "blue" })).toBe(
+      'this device has no NIC "red/a"',
+    );
+  });
 });

@@ -178,6 +178,18 @@ describe("refusals", () => {
   });
 });
 
+it("an answer without an end has no time limit, and ends when its reader half-closes", async () => {
+  await open();
+  const socket = connect({ port: device!.port, host: "127.0.0.1" });
+  socket.write("GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+  await once(socket, "data");
+  socket.resume().end();
+  await once(socket, "close");
+  const { events, http } = device!.status();
+  expect(events.readers).toBe(0);
+  expect(http.refused).toEqual({});
+});
+
 describe("the end", () => {
   it("of the device is said, and the answer ends", async () => {
     await open();

@@ -5,6 +5,7 @@ import { hostname } from "node:os";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Device } from "../../device/index.ts";
 import { Nic } from "../../frontend/nic.ts";
+import { metricsText } from "../../frontend/pages/metrics.ts";
 import { FrontendPages } from "../../frontend/pages/server.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { readFrontend, StatusError } from "../../shared/status/read.ts";
@@ -137,7 +138,12 @@ describe("/readyz", () => {
     await start();
     const down = { isOpen: true, status: () => ({ ...nic.status(), link: "down" as const }) };
     const common = { host: "127.0.0.1", port: 0, agent: "test", log: silentLogger };
-    expect(new FrontendPages({ ...common, nic: down }).unready()).toEqual(["link_down"]);
+    const other = new FrontendPages({ ...common, nic: down });
+    expect(other.unready()).toEqual(["link_down"]);
+    const { text } = await metricsText(other.status());
+    expect(text.split("\n")).toEqual(
+      expect.arrayContaining(["ringwire_frontend_up 1", "ringwire_frontend_link_up 0"]),
+    );
   });
 });
 

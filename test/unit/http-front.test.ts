@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Identity } from "../../device/access/gate.ts";
 import { type Asked, Front, type FrontOptions } from "../../device/http/front.ts";
@@ -183,6 +184,23 @@ it("attack-S16 an answer that has left is read in time, although its client does
   expect(refused()).toEqual({});
 });
 
+it("without a free place for a page the process still answers its monitors", async () => {
+  page = ({ path }, _request, response) => {
+    if (path !== "/page") reply(response, 200, "text/plain", "well\n");
+  };
+  await Promise.all(Array.from({ length: 256 }, () => client(REQUEST)));
+  await eventually("all places", () => (holds().pages === 256 ? true : undefined));
+  for (const [path, status] of [
+    ["/page", 503],
+    ["/livez", 200],
+    ["/readyz", 200],
+  ] as const) {
+    const { socket, said } = await client(REQUEST.replace("/page", path));
+    await once(socket, "end");
+    expect([path, Number(said().slice(9, 12))]).toEqual([path, status]);
+  }
+});
+
 it("the requests of many clients in one turn share a slice of it", async () => {
   /** Turns of the event loop in which the pages ran. */
   const at: number[] = [];
@@ -240,4 +258,20 @@ it("fault-L12 a TLS handshake that is not over in time ends, and no other", asyn
   front.tick();
   await Promise.all(gone);
   expect([refused(), holds().requests, late.socket.destroyed]).toEqual([{ timeout: 2 }, 1, false]);
+});
+
+it("fault-L12 a TLS handshake that is over has no time limit any more", async () => {
+  await front.close(0);
+  front = new Front({ ...options, tls: { cert: CERTIFICATES.SELF_SIGNED, key: String(KEY) } });
+  ({ port } = await front.listen());
+  page = ({ stream }) => stream();
+  const socket = connectTls({ port, host: "127.0.0.1", ca: CERTIFICATES.SELF_SIGNED });
+  sockets.push(socket);
+  socket.on("error", () => {});
+  await once(socket, "secureConnect");
+  socket.write(REQUEST);
+  await eventually("the page", () => (holds().pages === 1 ? true : undefined));
+  ahead += 60_000;
+  front.tick();
+  expect([refused(), holds().pages]).toEqual([{}, 1]);
 });

@@ -1,5 +1,5 @@
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { SharedValue } from "../../shared/http/shared-value.ts";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { ScopedValue, SharedValue } from "../../shared/http/shared-value.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -78,4 +78,48 @@ it("a making that fails fails for those who share it, and the next one is made",
   const next = shared.get();
   await vi.advanceTimersByTimeAsync(300);
   expect(await next).toBe(7);
+});
+
+describe("a value of each scope", () => {
+  const scope = (...segments: string[]) => ({
+    segments,
+    sees: (name: string) => segments.includes(name),
+  });
+  const everything = { segments: undefined, sees: () => true };
+  /** Tells which of three segments a client sees. */
+  const seen = () =>
+    new ScopedValue(async ({ sees }) => ["red", "blue", "green"].filter(sees).join());
+
+  it("is never that of a client with other segments", async () => {
+    const value = seen();
+    const rows = [
+      [everything, "red,blue,green"],
+      [scope("red"), "red"],
+      [scope("blue"), "blue"],
+      [scope("red", "blue"), "red,blue"],
+      [scope("green", "blue"), "blue,green"],
+      [scope(), ""],
+      // Names that are no segment's, but stand in the list of clients.
+      [scope("*"), ""],
+      [scope("all"), ""],
+      [scope("red blue"), ""],
+      [scope("red,blue", "green"), "green"],
+    ] as const;
+    const values = await Promise.all(rows.map(([one]) => value.of(one).get()));
+    expect(values).toEqual(rows.map(([, sees]) => sees));
+  });
+
+  it("is shared by clients with the same segments", () => {
+    const value = seen();
+    expect(value.of(scope("blue", "red"))).toBe(value.of(scope("red", "blue")));
+    expect(value.of(everything)).toBe(value.of({ ...everything }));
+  });
+
+  it("is forgotten when there are 64 newer ones", () => {
+    const value = seen();
+    const [oldest, next] = ["0", "1"].map((name) => value.of(scope(name)));
+    for (let i = 2; i < 65; i++) value.of(scope(String(i)));
+    expect(value.of(scope("1"))).toBe(next);
+    expect(value.of(scope("0"))).not.toBe(oldest);
+  });
 });

@@ -1,14 +1,26 @@
 /** Lab files: their mistakes with line and accepted values, classes of NICs, what belongs to a host. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import * as z from "zod";
 import { TomlError, TomlFile } from "../../cli/config/toml.ts";
 import { parseLab } from "../../cli/lab/lab.ts";
 import { sightsOf } from "../../cli/lab/peers.ts";
 import { partsOf, planOf } from "../../cli/lab/plan.ts";
+import { runs } from "../../cli/lab/processes.ts";
+import { LabState } from "../../cli/lab/state.ts";
 import { ROOT } from "../support/process.ts";
 
 /** The mistakes of a file as a user sees them. */
@@ -495,6 +507,74 @@ describe("the JSON Schema for editors", () => {
       expect(bare.map(([key]) => key)).toEqual([]);
     }
   });
+});
+
+describe.skipIf(process.geteuid?.() !== 0)("the folder of a lab of a user", () => {
+  const USER = 4711;
+  /** A state below the folder of a user who is not root, and the path that it will have. */
+  function stateOfUser() {
+    const runtime = mkdtempSync(join(tmpdir(), "ringwire-runtime-"));
+    vi.spyOn(process, "geteuid").mockReturnValue(USER);
+    vi.stubEnv("XDG_RUNTIME_DIR", runtime);
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+      vi.unstubAllEnvs();
+      rmSync(runtime, { recursive: true });
+    });
+    const all = join(runtime, "ringwire");
+    return { state: new LabState("one", "/"), all, folder: join(all, "one") };
+  }
+  const make = (path: string, owner: number): void => {
+    mkdirSync(path);
+    chownSync(path, owner, owner);
+  };
+
+  it("is used when it is that user's, and by one command at a time", () => {
+    const { state, all, folder } = stateOfUser();
+    for (const path of [all, folder]) make(path, USER);
+    state.lock();
+    expect(() => new LabState("one", "/").lock()).toThrow("another ringwire lab is at work");
+    state.namespaces = ["a", "b"];
+    expect(new LabState("one", "/").namespaces).toEqual(["a", "b"]);
+    state.remove();
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  it.each<[string, (all: string, folder: string) => void]>([
+    [
+      "of another user",
+      (all, folder) => {
+        make(all, USER);
+        make(folder, USER + 1);
+      },
+    ],
+    [
+      "below a folder of another user",
+      (all, folder) => {
+        make(all, USER + 1);
+        make(folder, USER);
+      },
+    ],
+    [
+      "behind a link",
+      (all, folder) => {
+        for (const path of [all, `${folder}-there`]) make(path, USER);
+        symlinkSync(`${folder}-there`, folder);
+      },
+    ],
+  ])("is not used: one %s", (_what, prepare) => {
+    const { state, all, folder } = stateOfUser();
+    prepare(all, folder);
+    expect(() => state.lock()).toThrow(/is no folder of this user: remove it/);
+    expect(existsSync(join(folder, "lock"))).toBe(false);
+  });
+});
+
+it("a process is told from a later one with its pid", () => {
+  const mark = { lab: "one", part: "device", key: "", file: "/x" };
+  const start = readFileSync("/proc/self/stat", "utf8").split(") ").at(-1)!.split(" ")[19]!;
+  expect(runs({ ...mark, pid: process.pid, start })).toBe(true);
+  expect(runs({ ...mark, pid: process.pid, start: `${start}0` })).toBe(false);
 });
 
 describe("names", () => {

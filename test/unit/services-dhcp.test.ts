@@ -166,6 +166,10 @@ describe("a lease", () => {
     const address = a.join();
     expect(b.say(RELEASE, {}, { ciaddr: ip(address) })).toBeUndefined();
     expect(stage.status.dhcp).toMatchObject({ leases: 1 });
+    const own = b.join();
+    b.say(RELEASE, {}, { ciaddr: ip(address) });
+    expect(stage.status.dhcp).toMatchObject({ leases: 2 });
+    b.say(RELEASE, {}, { ciaddr: ip(own) });
     expect(a.say(RELEASE, {}, { ciaddr: ip(address) })).toBeUndefined();
     expect(stage.status.dhcp).toMatchObject({ leases: 0 });
     expect(b.say(REQUEST, { 50: ip(address) })).toMatchObject({ type: ACK });
@@ -178,6 +182,8 @@ describe("a lease", () => {
     expect(stage.status.dhcp).toMatchObject({ declined: 0 });
     a.say(DECLINE, { 50: ip(address), 54: SERVER });
     expect(stage.status.dhcp).toMatchObject({ leases: 0, declined: 1 });
+    // Also for the client itself, before it has another address.
+    expect(a.say(REQUEST, { 50: ip(address) })).toMatchObject({ type: NAK });
     expect(a.join()).not.toBe(address);
     expect(b.say(REQUEST, { 50: ip(address) })).toMatchObject({ type: NAK });
     stage.clock.advance(601_000);
@@ -193,6 +199,10 @@ describe("a lease", () => {
     a.say(DISCOVER);
     stage.clock.advance(31_000);
     expect(stage.status.dhcp).toMatchObject({ offers: 0 });
+    // A lease that the client has used stays its own until it ends.
+    a.join();
+    a.say(REQUEST, { 50: [10, 0, 0, 77], 54: [10, 0, 0, 9] });
+    expect(stage.status.dhcp).toMatchObject({ leases: 1 });
   });
 });
 
@@ -211,6 +221,16 @@ describe("a reservation", () => {
     const { a } = stageWith({ reserve });
     expect(a.say(DISCOVER, { 50: ip("10.0.0.201") })!.address).toBe("10.0.0.9");
     expect(a.say(REQUEST, {}, { ciaddr: ip("10.0.0.201") })).toMatchObject({ type: NAK });
+  });
+
+  it("is nobody's for ten minutes when its NIC declines it", () => {
+    const { a, stage } = stageWith({ reserve });
+    expect(a.join()).toBe("10.0.0.9");
+    a.say(DECLINE, { 50: ip("10.0.0.9"), 54: SERVER });
+    expect(a.say(DISCOVER)).toBeUndefined();
+    expect(a.say(REQUEST, { 50: ip("10.0.0.9") })).toMatchObject({ type: NAK });
+    stage.clock.advance(601_000);
+    expect(a.join()).toBe("10.0.0.9");
   });
 
   it("goes with the name when the NIC has another MAC", () => {
@@ -289,6 +309,23 @@ describe("a port", () => {
     expect(joined(stage.add("up0"), 2000)).toBe(15);
     expect(stage.status.unanswered).toEqual({ port_share: 25, pool_empty: 15 });
     expect(stage.status.dhcp).toMatchObject({ offers: 20 });
+  });
+
+  it("has no more than that by asking for addresses without an offer", () => {
+    const { a, stage } = stageWith({ from: "10.0.0.20", to: "10.0.0.39" });
+    const rogue = stage.add("rogue", macOf(99));
+    const answers = Array.from({ length: 20 }, (_, i) =>
+      new Client(stage, rogue, macOf(1000 + i)).say(REQUEST, { 50: [10, 0, 0, 20 + i] }),
+    );
+    expect(answers.map((answer) => answer?.type)).toEqual([
+      ...new Array<number>(5).fill(ACK),
+      ...new Array<number>(15).fill(NAK),
+    ]);
+    // A lease that it has may be renewed.
+    stage.clock.advance(100);
+    const first = new Client(stage, rogue, macOf(1000));
+    expect(first.say(REQUEST, {}, { ciaddr: [10, 0, 0, 20] })).toMatchObject({ type: ACK });
+    expect(a.join()).toMatch(/^10\.0\.0\./);
   });
 
   it("has its share again when leases end, by time or by release", () => {

@@ -1,7 +1,16 @@
 /** The name server, over the whole host. */
 import * as dns from "dns-packet";
 import { describe, expect, it } from "vitest";
-import { datagram, dhcpMessage, SERVER_MAC, ServiceStage } from "../support/service-stage.ts";
+import {
+  datagram,
+  dhcpMessage,
+  HOST_MAC,
+  icmp6,
+  SERVER_MAC,
+  ServiceStage,
+} from "../support/service-stage.ts";
+
+const UNSPECIFIED = new Array<number>(16).fill(0);
 
 const MAC = [0xbe, 0x67, 0x64, 0x89, 0xda, 0x81];
 const A = [2, 0, 0, 0, 0, 1];
@@ -114,6 +123,27 @@ describe("a name", () => {
     const back = `${offered.toReversed().join(".")}.in-addr.arpa`;
     expect(dataOf(ask(back, "PTR", { made }))).toEqual(["PTR Dotted.Name.x.lab"]);
     expect(ask("9.0.0.10.in-addr.arpa", "PTR", { made })).toMatchObject({ rcode: "NXDOMAIN" });
+  });
+
+  it("with more addresses than fit has those that fit", () => {
+    const domain = `${"d".repeat(60)}.${"e".repeat(60)}`;
+    const made = new ServiceStage({
+      address: "10.0.0.1/24",
+      address6: "fd00::1/64",
+      dns: { domain },
+    });
+    const name = "n".repeat(60);
+    made.add(name, HOST_MAC);
+    const prefix = [0xfd, ...new Array<number>(14).fill(0)];
+    for (const last of [5, 6, 7, 8]) {
+      made.say(0, icmp6({ type: 135, body: [0, 0, 0, 0, ...prefix, last], source: UNSPECIFIED }));
+    }
+    const rows = [false, true].map((edns) => {
+      const { answers } = ask(`${name}.${domain}`, "AAAA", { edns, made });
+      return answers!.length;
+    });
+    // 200 bytes with the question, and 210 for each address. With EDNS there is room for all.
+    expect(rows).toEqual([1, 4]);
   });
 
   it("gets EDNS only if it asks so", () => {

@@ -1,5 +1,6 @@
 /** The service host as a port of the switch: what it answers, what it ignores, its limits. */
 import { describe, expect, it } from "vitest";
+import { Neighbours } from "../../device/services/neighbour.ts";
 import { Limit, Rate, ServiceRates } from "../../device/services/rates.ts";
 import { buildPacket } from "../support/packets.ts";
 import {
@@ -202,6 +203,18 @@ it("two NICs beside the services flood each other without a limit", () => {
   expect(other.port.got.length).toBeLessThan(8);
 });
 
+it("three NICs have the storm limit, also when the services have left", () => {
+  const made = new ServiceStage(ALL_ON, { storm: { broadcast: 1, multicast: 1, unknown: 1 } });
+  made.host.close();
+  made.add("a", MAC);
+  const other = made.nics[made.add("b", [2, 0, 0, 0, 0, 8])]!;
+  made.add("c", [2, 0, 0, 0, 0, 7]);
+  const frame = ping();
+  frame.fill(255, 0, 6);
+  for (let i = 0; i < 5; i++) made.send(0, frame);
+  expect(other.port.got).toHaveLength(1);
+});
+
 describe("limits", () => {
   /** NICs with a ping each. */
   const pingers = (made: ServiceStage, count: number, data = 8) =>
@@ -224,6 +237,16 @@ describe("limits", () => {
     made.clock.advance(10);
     for (let i = 0; i < 100; i++) made.send(0, ping());
     expect(made.settle(0)).toHaveLength(40);
+  });
+
+  it("of the queue are for what waits, and not for all that ever waited", () => {
+    const made = stage();
+    // More bytes than the queue may hold, one after the other.
+    for (let i = 0; i < 600; i++) {
+      made.clock.advance(1);
+      expect(made.say(0, ping(9000))).toHaveLength(1);
+    }
+    expect(made.status).toMatchObject({ queued: 0, answers: { icmp: 600 }, unanswered: {} });
   });
 
   it("all addresses of a port have its one limit, and each service its own", () => {
@@ -350,5 +373,33 @@ describe("IPv6 addresses of NICs", () => {
     expect(dns.readUInt16BE(6)).toBe(4);
     const text = dns.toString("hex");
     for (const n of [7, 8, 6, 5]) expect(text).toContain(Buffer.from(address(n)).toString("hex"));
+  });
+});
+
+describe("the table of IPv6 addresses", () => {
+  const address = (n: number) => Uint8Array.of(0xfd, ...new Array<number>(13).fill(0), n >> 8, n);
+
+  it("has the addresses of 1024 NICs, and forgets the one that was silent longest", () => {
+    const table = new Neighbours();
+    for (let mac = 0; mac < 1024; mac++) table.learn(mac, address(mac));
+    table.learn(0, address(5000));
+    table.learn(2000, address(2000));
+    expect(table.of(0)).toHaveLength(2);
+    expect(table.of(1)).toEqual([]);
+    expect(table.ownerOf(address(1))).toBeUndefined();
+    expect([table.ownerOf(address(2)), table.ownerOf(address(2000))]).toEqual([2, 2000]);
+  });
+
+  it("leads to the NIC that used an address last, also when the other one goes on", () => {
+    const table = new Neighbours();
+    table.learn(1, address(7));
+    table.learn(2, address(7));
+    expect(table.ownerOf(address(7))).toBe(2);
+    for (let n = 10; n < 14; n++) table.learn(1, address(n));
+    expect(table.of(1)).toHaveLength(4);
+    expect(table.ownerOf(address(7))).toBe(2);
+    table.learn(3, address(7));
+    table.learn(2, address(7));
+    expect(table.ownerOf(address(7))).toBe(2);
   });
 });

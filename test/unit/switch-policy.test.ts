@@ -148,6 +148,15 @@ describe("the rate of a port", () => {
     expect(n.drops(0)).toEqual({ rate: 38 });
   });
 
+  it("lets a fast port send for 100 ms at once", () => {
+    // 80 Mbit/s are 1 MB in 100 ms, more than the longest frame.
+    const n = net(2, [{ name: "p0", rate: 80e6 }]);
+    n.send(1, BROADCAST, host(1));
+    const long = new Array<number>(7988).fill(1);
+    for (let i = 0; i < 200; i++) n.send(0, host(1), host(0), long);
+    expect(n.drops(0)).toEqual({ rate: 75 });
+  });
+
   it("lets the longest frame pass without a burst of its own", () => {
     const n = net(2, [{ name: "p0", rate: 1000 }]);
     n.send(0, host(1), host(0), new Array<number>(8000).fill(1));
@@ -233,6 +242,26 @@ describe("guards", () => {
     [
       "a router advertisement in a fragment",
       icmp6([134, 0, 0, 0], { next: 44, before: [58, 0, 0, 1, 0, 0, 0, 7] }),
+      "guard_nd",
+    ],
+    // RFC 6980: hosts ignore a neighbour message in fragments, also one that is whole in the first.
+    [
+      "an honest advertisement in a first fragment",
+      icmp6(neighbour(136, LINK(1), option(2, H)), {
+        next: 44,
+        before: [58, 0, 0, 1, 0, 0, 0, 7],
+      }),
+      "guard_nd",
+    ],
+    // The type would be in the next fragment, which nobody looks at.
+    [
+      "a first fragment that ends before the type",
+      icmp6([], { next: 44, before: [60, 0, 0, 1, 0, 0, 0, 7, 58, 0, 1, 4, 0, 0, 0, 0] }),
+      "guard_nd",
+    ],
+    [
+      "a first fragment that ends within a header",
+      icmp6([], { next: 44, before: [60, 0, 0, 1, 0, 0, 0, 7, 58, 1, 1, 4, 0, 0, 0, 0] }),
       "guard_nd",
     ],
     [

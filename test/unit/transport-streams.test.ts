@@ -139,6 +139,25 @@ describe.each([
     },
   );
 
+  it("drops what waits, but for the write of which the peer may have a part", async () => {
+    const { peer, stream } = await joined();
+    peer.pause();
+    const [first, dropped, last] = [MUCH, 1000, 500].map((length, i) =>
+      counting(length).fill(i, 0, 512),
+    );
+    const done: string[] = [];
+    stream.write(first!, 0, MUCH, () => done.push("first"));
+    stream.write(dropped!, 0, 1000, () => done.push("dropped"));
+    expect(done).toEqual([]);
+    stream.dropWaiting();
+    expect(done).toEqual(["dropped"]);
+    stream.write(last!, 0, 500, () => done.push("last"));
+    const got = await readAll(peer, MUCH + 500);
+    expect(got.equals(Buffer.concat([first!, last!]))).toBe(true);
+    await until(() => done.length === 3);
+    expect(stream.unsentBytes).toBe(0);
+  });
+
   it("mutant-T2 announces its end behind all that is unsent", async () => {
     const { peer, stream } = await joined();
     peer.pause();

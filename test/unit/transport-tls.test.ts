@@ -322,6 +322,31 @@ it("stays with Node while Node has records to send", async () => {
   expect(await taken).toBeUndefined();
 });
 
+it("is never taken for another: a socket whose handshake is not the last one stays with Node", async () => {
+  await prepareReactor();
+  const server = createServer({ key: KEY, cert: CERTIFICATES.SELF_SIGNED });
+  watchServer(server);
+  const sockets: TLSSocket[] = [];
+  server.on("secureConnection", (socket) => sockets.push(socket.on("error", () => {})));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  ends.push(() => server.close());
+  const { port } = server.address() as { port: number };
+  for (const count of [1, 2]) {
+    const peer = connect({ port, host: "127.0.0.1", ca: CERTIFICATES.SELF_SIGNED });
+    ends.push(() => peer.destroy());
+    await until(() => sockets.length === count);
+  }
+  const [first, second] = sockets as [TLSSocket, TLSSocket];
+  // The second handshake came between the first one and this call.
+  shaken(first);
+  expect(FdStream.takeOver(reactor()!, first, takeTls)).toBeUndefined();
+  shaken(second);
+  const taken = FdStream.takeOver(reactor()!, second, takeTls);
+  expect(taken).toBeInstanceOf(FdStream);
+  taken?.destroy();
+});
+
 /** `openssl s_client` at an echoing connection. It obeys lines with one letter. */
 async function client(...args: string[]) {
   const { port, accepted } = await serving();
@@ -349,6 +374,33 @@ describe.skipIf(missingProgram("openssl"))("openssl s_client", () => {
       await until(() => output().split("KEYUPDATE").length === i + 2);
       await echoed(`line ${i}`);
     }
+  });
+
+  it("that wants new keys again and again, and reads nothing, is cut", async () => {
+    const { port, accepted } = await serving();
+    const child = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`]);
+    ends.push(() => child.kill());
+    let output = "";
+    for (const pipe of [child.stdout, child.stderr]) pipe.on("data", (part) => (output += part));
+    await until(() => accepted.length === 1);
+    const { owner, stream: taken } = accepted[0]!;
+    const stream = await taken;
+    // From now on the answers of our end wait behind what nobody reads.
+    child.stdout.pause();
+    stream.write(counting(MUCH), 0, MUCH, () => {});
+    await turn();
+    expect(stream.unsentBytes).toBeGreaterThan(0);
+    let asked = 0;
+    for (; asked < 100 && owner.endings === 0; asked++) {
+      const { length } = owner;
+      // A record with data between them: OpenSSL has a limit of its own for those in a row.
+      child.stdin.write("x\n");
+      await until(() => owner.length > length || owner.endings > 0);
+      child.stdin.write("K\n");
+      await until(() => output.split("KEYUPDATE").length > asked + 1 || owner.endings > 0);
+    }
+    expect(owner.endings).toBe(1);
+    expect(asked).toBeGreaterThan(30);
   });
 
   it("begins no second handshake with TLS 1.2", async () => {

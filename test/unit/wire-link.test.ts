@@ -182,6 +182,19 @@ describe("Link", () => {
     expect(transport.ended?.[0]).toBe(CloseCode.DEAD_PEER);
   });
 
+  it("sends few heartbeats to a silent peer that is waited for, and goes on when it is heard", () => {
+    const { link, transport } = open();
+    link.deadAfter = Number.POSITIVE_INFINITY;
+    vi.advanceTimersByTime(100_000);
+    const { length } = transport.sent;
+    expect(length).toBeGreaterThan(3);
+    expect(length).toBeLessThan(8);
+    transport.receivedBytes++;
+    vi.advanceTimersByTime(3000);
+    expect(transport.sent.length).toBeGreaterThan(length);
+    link.close(CloseCode.NORMAL, "");
+  });
+
   it("takes any received byte and any drained byte as life", () => {
     const { link, transport, owner } = open();
     for (let s = 0; s < 10; s++) {
