@@ -96,7 +96,7 @@ export class Roster<M extends Member> {
     if (replaced.size === 0 && !this.#hasPlace()) {
       throw new Refusal(
         "NO_PLACE",
-        `this device takes ${this.#most} NICs, and has no place for another in segment ${this.#segment.name}`,
+        `this device accepts ${this.#most} NICs, and has no place for another in segment ${this.#segment.name}`,
       );
     }
     for (const { name: other, member, instance } of replaced) {

@@ -228,7 +228,9 @@ describe.skipIf(why !== undefined)(`four hosts behind a lock${why ? `: ${why}` :
       (line) => line["event"] === "left" && String(line["reason"]).includes("revoked"),
     );
     expect(left.name).toMatch(/^(host|office)2$/);
-    await lab.carrier(2, false);
+    // Its frontend ends, and its TAP with it.
+    expect((await frontends[2]!.ended()).code).toBe(1);
+    expect(frontends[2]!.stderr).toContain("client2: it was revoked");
     await goesOn("without the third host");
     const again = lab.launchFrontend(2, { name: "host2", tap: "other0", args: credentials(2) });
     expect((await again.ended()).code).toBe(1);

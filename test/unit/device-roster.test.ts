@@ -261,7 +261,9 @@ describe("segments", () => {
     nicIn("red", "b");
     nicIn("blue", "a");
     for (const segment of ["red", "blue"]) {
-      expect(() => nicIn(segment, "c")).toThrow("the device has 3 NICs and no place for another");
+      expect(() => nicIn(segment, "c")).toThrow(
+        `this device accepts 3 NICs, and has no place for another in segment ${segment}`,
+      );
     }
     expect(segments.nicCount).toBe(3);
   });
