@@ -54,7 +54,7 @@ export class Identity {
   }
 
   sees(segment: string): boolean {
-    return this.segments?.includes(segment) ?? true;
+    return this.client === undefined || sees(this.client, segment);
   }
 
   /** Calls `end` when the permission ends. Returns a function that forgets it. */
@@ -157,7 +157,7 @@ export class Gate {
     if (!may && !client.roles.some((role) => role === need || role === "admin")) {
       return denial(FORBIDDEN, `${client.id} may not do this: it needs the role ${need}`);
     }
-    if (!this.#segments.some((segment) => client.segments?.includes(segment) ?? true)) {
+    if (!this.#segments.some((segment) => sees(client, segment))) {
       return denial(FORBIDDEN, `${client.id} has no rights on any segment of this device`);
     }
     return undefined;
@@ -276,6 +276,9 @@ const cookieOf = (cookies: string | undefined): string | undefined =>
   cookies === undefined
     ? undefined
     : /(?:^|; *)ringwire-ticket=([\w-]{1,64})(?:;|$)/.exec(cookies)?.[1];
+
+const sees = ({ segments }: Client, segment: string): boolean =>
+  segments?.includes(segment) ?? true;
 
 const needOf = (path: string): Need => (Object.hasOwn(NEEDS, path) ? NEEDS[path]! : "admin");
 

@@ -10,7 +10,9 @@
  *
  * The driver's bytes are never changed. Headers that need a change are copied first.
  */
+
 import { L3Proto, L4Proto, txDesc } from "../../shared/ena/io.ts";
+import { put16 } from "../../shared/net/big-endian.ts";
 import { finishChecksum, foldSum, sumShort } from "../../shared/net/checksum.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import {
@@ -166,9 +168,4 @@ function moveSpan(frame: Frame, from: number, to: number): void {
   frame.buffers[to] = frame.buffers[from]!;
   frame.offsets[to] = frame.offsets[from]!;
   frame.lengths[to] = frame.lengths[from]!;
-}
-
-function put16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 8;
-  bytes[at + 1] = value & 0xff;
 }

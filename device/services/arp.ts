@@ -6,9 +6,10 @@
  *
  * Source: RFC 826; RFC 5227, 2.1.1 (a probe has the sender address 0 and is answered, too).
  */
+import { put16 } from "../../shared/net/big-endian.ts";
 import { ETHER_HEADER_BYTES, EtherType, MAC_BYTES, macKey } from "../../shared/net/ethernet.ts";
 import { IPV4_BYTES, readIpv4, writeIpv4 } from "./addresses.ts";
-import { etherFrame, write16 } from "./packet.ts";
+import { etherFrame } from "./packet.ts";
 import { type Answer, type Request, Unanswered } from "./request.ts";
 
 const ARP = ETHER_HEADER_BYTES;
@@ -48,11 +49,11 @@ export function answerArp({ bytes, sender }: Request, mac: Uint8Array, address: 
   if (readIpv4(bytes, SENDER_IP) === address) return Unanswered.CONFLICT;
   if (u16(OPERATION) !== REQUEST || readIpv4(bytes, TARGET_IP) !== address) return undefined;
   const reply = etherFrame({ to: sender, from: mac }, EtherType.ARP, ARP_BYTES);
-  write16(reply, ARP, HARDWARE_ETHERNET);
-  write16(reply, PROTOCOL, EtherType.IPV4);
+  put16(reply, ARP, HARDWARE_ETHERNET);
+  put16(reply, PROTOCOL, EtherType.IPV4);
   reply[LENGTHS] = MAC_BYTES;
   reply[LENGTHS + 1] = IPV4_BYTES;
-  write16(reply, OPERATION, REPLY);
+  put16(reply, OPERATION, REPLY);
   reply.set(mac, SENDER_MAC);
   writeIpv4(reply, SENDER_IP, address);
   reply.set(bytes.subarray(SENDER_MAC, SENDER_MAC + MAC_BYTES + IPV4_BYTES), TARGET_MAC);

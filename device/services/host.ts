@@ -45,7 +45,15 @@ import { answerEcho, answerEcho6 } from "./icmp.ts";
 import { Names } from "./names.ts";
 import { answerSolicitation, Icmp6, Neighbours, targetOf } from "./neighbour.ts";
 import { SERVICES_PORT, type ServiceOptions, type ServicePlan, servicePlan } from "./options.ts";
-import { type Route6, udpFrame, verifyPacket } from "./packet.ts";
+import {
+  IPV4_DESTINATION,
+  IPV4_SOURCE,
+  IPV6_DESTINATION,
+  IPV6_SOURCE,
+  type Route6,
+  udpFrame,
+  verifyPacket,
+} from "./packet.ts";
 import { Limit, ServiceRates } from "./rates.ts";
 import {
   type Answer,
@@ -69,11 +77,6 @@ export type ServiceKind = keyof typeof RATES;
 const KINDS = Object.keys(RATES) as ServiceKind[];
 /** RFC 4861, 10: MIN_DELAY_BETWEEN_RAS for advertisements to all hosts. */
 const BETWEEN_ADVERTISEMENTS_MS = 3000;
-
-const IPV4_SOURCE = 12;
-const IPV4_DESTINATION = 16;
-const IPV6_SOURCE = 8;
-const IPV6_DESTINATION = 24;
 
 export interface ServiceHostOptions {
   readonly segment: { readonly name: string; attach(port: Port, mac?: Uint8Array): SwitchPort };

@@ -6,9 +6,10 @@
  *
  * Source: RFC 792 (echo); RFC 4443, 4.1 and 4.2.
  */
+import { put16 } from "../../shared/net/big-endian.ts";
 import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
 import { readIpv4 } from "./addresses.ts";
-import { icmp6Frame, icmpFrame, type Route6, write16 } from "./packet.ts";
+import { icmp6Frame, icmpFrame, type Route6 } from "./packet.ts";
 import { type Answer, type Request, Unanswered } from "./request.ts";
 
 const ECHO = 8;
@@ -41,6 +42,6 @@ export function answerEcho6(request: Request, back: Route6): Answer {
 /** Returns a copy of the message without its checksum. */
 function messageOf({ bytes, headers }: Request): Uint8Array {
   const message = bytes.slice(headers.l4Offset, headers.l3End);
-  write16(message, CHECKSUM, 0);
+  put16(message, CHECKSUM, 0);
   return message;
 }

@@ -5,6 +5,8 @@
  *
  * Source: RFC 791, RFC 8200, RFC 768, RFC 792 (echo), RFC 4443 (2.3, 4.2).
  */
+
+import { put16 } from "../../shared/net/big-endian.ts";
 import {
   finishChecksum,
   finishUdpChecksum,
@@ -43,22 +45,17 @@ const MIN_FRAME_BYTES = 60;
 const TTL = 64;
 const IPV4_TTL = 8;
 const IPV4_PROTOCOL = 9;
-const IPV4_SOURCE = 12;
-const IPV4_DESTINATION = 16;
+export const IPV4_SOURCE = 12;
+export const IPV4_DESTINATION = 16;
 const IPV6_NEXT = 6;
 const IPV6_HOP_LIMIT = 7;
-const IPV6_SOURCE = 8;
-const IPV6_DESTINATION = 24;
+export const IPV6_SOURCE = 8;
+export const IPV6_DESTINATION = 24;
 const ICMP_CHECKSUM = 2;
 
-export function write16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 8;
-  bytes[at + 1] = value;
-}
-
 export function write32(bytes: Uint8Array, at: number, value: number): void {
-  write16(bytes, at, value >>> 16);
-  write16(bytes, at + 2, value);
+  put16(bytes, at, value >>> 16);
+  put16(bytes, at + 2, value);
 }
 
 /** Ethernet addresses of an answer. */
@@ -72,7 +69,7 @@ export function etherFrame({ to, from }: Ends, type: number, length: number): Ui
   const frame = new Uint8Array(Math.max(MIN_FRAME_BYTES, ETHER_HEADER_BYTES + length));
   frame.set(to, DESTINATION);
   frame.set(from, SOURCE);
-  write16(frame, ETHER_TYPE, type);
+  put16(frame, ETHER_TYPE, type);
   return frame;
 }
 
@@ -88,14 +85,14 @@ function ipv4Frame(route: Route4, protocol: number, payload: number): Uint8Array
   const length = IPV4_HEADER_BYTES + payload;
   const frame = etherFrame(route, EtherType.IPV4, length);
   frame[IP] = 0x45;
-  write16(frame, IP + IPV4_LENGTH, length);
+  put16(frame, IP + IPV4_LENGTH, length);
   // Identification 0 is for packets that nobody may fragment: RFC 6864, 4.1.
   frame[IP + IPV4_FRAGMENT] = IPV4_DF;
   frame[IP + IPV4_TTL] = TTL;
   frame[IP + IPV4_PROTOCOL] = protocol;
   writeIpv4(frame, IP + IPV4_SOURCE, route.source);
   writeIpv4(frame, IP + IPV4_DESTINATION, route.destination);
-  write16(frame, IP + IPV4_CHECKSUM, finishChecksum(sumBytes(frame, IP, IPV4_HEADER_BYTES)));
+  put16(frame, IP + IPV4_CHECKSUM, finishChecksum(sumBytes(frame, IP, IPV4_HEADER_BYTES)));
   return frame;
 }
 
@@ -108,7 +105,7 @@ export interface Route6 extends Ends {
 function ipv6Frame(route: Route6, next: number, payload: number, hopLimit: number): Uint8Array {
   const frame = etherFrame(route, EtherType.IPV6, IPV6_HEADER_BYTES + payload);
   frame[IP] = 0x60;
-  write16(frame, IP + IPV6_LENGTH, payload);
+  put16(frame, IP + IPV6_LENGTH, payload);
   frame[IP + IPV6_NEXT] = next;
   frame[IP + IPV6_HOP_LIMIT] = hopLimit;
   frame.set(route.source, IP + IPV6_SOURCE);
@@ -134,15 +131,15 @@ export function udpFrame(
     ? ipv4Frame(route as Route4, L4.UDP, length)
     : ipv6Frame(route as Route6, L4.UDP, length, TTL);
   const at = IP + (isIpv4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES);
-  write16(frame, at, sourcePort);
-  write16(frame, at + 2, destinationPort);
-  write16(frame, at + 4, length);
+  put16(frame, at, sourcePort);
+  put16(frame, at + 2, destinationPort);
+  put16(frame, at + 4, length);
   frame.set(payload, at + UDP_HEADER_BYTES);
   const addresses = isIpv4
     ? sumBytes(frame, IP + IPV4_SOURCE, 8)
     : sumBytes(frame, IP + IPV6_SOURCE, 2 * IPV6_BYTES);
   const sum = addresses + L4.UDP + length + sumBytes(frame, at, length);
-  write16(frame, at + UDP_CHECKSUM, finishUdpChecksum(sum));
+  put16(frame, at + UDP_CHECKSUM, finishUdpChecksum(sum));
   return frame;
 }
 
@@ -151,7 +148,7 @@ export function icmpFrame(route: Route4, message: Uint8Array): Uint8Array {
   const frame = ipv4Frame(route, L4.ICMP, message.length);
   const at = IP + IPV4_HEADER_BYTES;
   frame.set(message, at);
-  write16(frame, at + ICMP_CHECKSUM, finishChecksum(sumBytes(frame, at, message.length)));
+  put16(frame, at + ICMP_CHECKSUM, finishChecksum(sumBytes(frame, at, message.length)));
   return frame;
 }
 
@@ -165,7 +162,7 @@ export function icmp6Frame(route: Route6, message: Uint8Array, hopLimit = TTL): 
     message.length +
     L4.ICMPV6 +
     sumBytes(frame, at, message.length);
-  write16(frame, at + ICMP_CHECKSUM, finishChecksum(sum));
+  put16(frame, at + ICMP_CHECKSUM, finishChecksum(sum));
   return frame;
 }
 

@@ -13,10 +13,11 @@
  * Source: RFC 826 (ARP), RFC 5227 (probes have the sender 0.0.0.0), RFC 4861 section 4 (messages),
  * RFC 6105 (router advertisement guard).
  */
-import { isIPv4, SocketAddress } from "node:net";
+import { isIPv4 } from "node:net";
 import { EtherType, macHigh, macLow, SOURCE } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { type Headers, L4, Problem } from "../../shared/net/headers.ts";
+import { IPV4_BYTES, ipv4Text, ipv6Text, parseIpv6, readIpv4 } from "../services/addresses.ts";
 import { DropReason } from "./port.ts";
 
 const ARP_BYTES = 28;
@@ -34,11 +35,11 @@ const TARGET_ADDRESS = 2;
 const MAX_OPTIONS = 16;
 
 export class Guard {
-  /** Addresses that the port may announce, as hexadecimal digits. Undefined: any. */
+  /** Addresses that the port may announce. Undefined: any. */
   readonly #ips: ReadonlySet<string> | undefined;
 
   constructor(ips: readonly string[] | undefined) {
-    this.#ips = ips === undefined ? undefined : new Set(ips.map(digitsOf));
+    this.#ips = ips === undefined ? undefined : new Set(ips.map(plain));
   }
 
   /** Returns the reason for a drop of a frame that the port sends. */
@@ -89,7 +90,7 @@ export class Guard {
   }
 
   #mayAnnounce(address: Uint8Array): boolean {
-    return this.#ips === undefined || this.#ips.has(Buffer.from(address).toString("hex"));
+    return this.#ips === undefined || this.#ips.has(textOf(address));
   }
 }
 
@@ -105,22 +106,8 @@ function isSource(frame: Frame, bytes: Uint8Array, at: number): boolean {
   return macHigh(source, 0) === macHigh(bytes, at) && macLow(source, 0) === macLow(bytes, at);
 }
 
-/** The bytes of an IP address as hexadecimal digits. */
-function digitsOf(address: string): string {
-  if (isIPv4(address)) return Buffer.from(address.split(".").map(Number)).toString("hex");
-  // The system's form has at most one "::" and lower-case digits.
-  const { address: form } = new SocketAddress({ address, family: "ipv6" });
-  const [head = "", tail] = form.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, embedded).split("::");
-  const groups = (text: string): string[] => (text === "" ? [] : text.split(":"));
-  const [first, last] = [groups(head), groups(tail ?? "")];
-  const zeros = tail === undefined ? 0 : 8 - first.length - last.length;
-  return [...first, ...new Array<string>(zeros).fill("0"), ...last]
-    .map((group) => group.padStart(4, "0"))
-    .join("");
-}
+/** The same text for all spellings of an address. */
+const plain = (ip: string): string => (isIPv4(ip) ? ip : ipv6Text(parseIpv6(ip)));
 
-/** The last two groups of an address that ends in four decimal numbers. */
-function embedded(_: string, ...bytes: string[]): string {
-  const [a = 0, b = 0, c = 0, d = 0] = bytes.map(Number);
-  return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
-}
+const textOf = (address: Uint8Array): string =>
+  address.length === IPV4_BYTES ? ipv4Text(readIpv4(address, 0)) : ipv6Text(address);

@@ -7,11 +7,12 @@
  */
 import { L2_BYTES, macKey, parseUnicastMac } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { TokenBucket } from "../../shared/token-bucket.ts";
 import { fits } from "../name-pattern.ts";
 import { Guard } from "./guard.ts";
 import { DropReason } from "./port.ts";
 import type { PortOptions, PortRule } from "./port-options.ts";
-import { RateLimit } from "./rate.ts";
+import { rateLimit } from "./rate.ts";
 
 /** Options that say where a port is, not what it may do. */
 const PLACE: ReadonlySet<string> = new Set<keyof PortOptions>(["access", "trunk", "native"]);
@@ -39,7 +40,7 @@ export class PortPolicy {
   readonly #addresses: Set<number> | undefined;
   /** Number of addresses that may still be added. */
   #free: number;
-  readonly #rate: RateLimit | undefined;
+  readonly #rate: TokenBucket | undefined;
   readonly #guard: Guard | undefined;
   readonly #mostBytes: number;
 
@@ -49,7 +50,7 @@ export class PortPolicy {
     this.#addresses = isStrict ? new Set(addresses?.map(keyOf)) : undefined;
     if (own !== undefined && addresses === undefined) this.#addresses?.add(macKey(own, 0));
     this.#free = Math.max(0, (sticky ?? 0) - (this.#addresses?.size ?? 0));
-    this.#rate = rate === undefined ? undefined : new RateLimit(rate, burst);
+    this.#rate = rate === undefined ? undefined : rateLimit(rate, burst);
     this.#guard = guard === true ? new Guard(ips) : undefined;
     this.#mostBytes = mtu === undefined ? Number.POSITIVE_INFINITY : mtu + L2_BYTES;
   }
@@ -62,7 +63,7 @@ export class PortPolicy {
     }
     const forged = this.#guard?.refuse(frame);
     if (forged !== undefined) return forged;
-    return this.#rate?.accepts(frame.length, now) === false ? DropReason.RATE : undefined;
+    return this.#rate?.take(frame.length, now) === false ? DropReason.RATE : undefined;
   }
 
   #adds(source: number): boolean {

@@ -7,8 +7,7 @@
  *   unknown     an address that is in no table      storm_unknown
  *
  * A port may flood the frames of one second at once. After that, each frame needs its share of a
- * second. (Hyper-V's StormLimit counts like this, too.) One number describes the state of a kind:
- * the time at which all accepted frames have had their share.
+ * second (`TokenBucket`).
  *
  * The default limit is twice the default of FortiSwitch (500 frames a second), so that a scan of a
  * /22 by ARP passes. Other vendors leave the control off (Cisco, Hyper-V, NSX-T) or limit a port to
@@ -17,6 +16,7 @@
  * limits are ten times as high.
  */
 import { isGroup } from "../../shared/net/ethernet.ts";
+import { TokenBucket } from "../../shared/token-bucket.ts";
 import { DropReason } from "./port.ts";
 
 export const STORM_KINDS = ["broadcast", "multicast", "unknown"] as const;
@@ -67,20 +67,18 @@ export interface StormReport {
 
 /** The storm control of one port. */
 export class StormControl {
-  /** Share (ms) of one frame, by kind; 0 without a limit. */
-  readonly #shares: Float64Array;
-  /** Time (ms) at which all accepted frames have had their share, by kind. */
-  readonly #paid = new Float64Array(STORM_KINDS.length);
+  /** By kind; undefined without a limit. */
+  readonly #buckets: readonly (TokenBucket | undefined)[];
   /** Frames refused since the last report, by kind. */
   readonly #refused = new Float64Array(STORM_KINDS.length);
 
   /** `own` are limits of this port alone, instead of those of the segment. */
   constructor(limits: StormLimits, isUplink: boolean, own: SomeStormLimits = {}) {
     const factor = isUplink ? UPLINK_FACTOR : 1;
-    this.#shares = Float64Array.from(STORM_KINDS, (kind) => {
+    this.#buckets = STORM_KINDS.map((kind) => {
       const limit = own[kind] ?? limits[kind];
-      if (limit === "off") return 0;
-      return 1000 / (own[kind] === undefined ? limit * factor : limit);
+      if (limit === "off") return undefined;
+      return new TokenBucket(1000 / (own[kind] === undefined ? limit * factor : limit), BURST_MS);
     });
   }
 
@@ -90,14 +88,9 @@ export class StormControl {
    */
   refuse(high: number, low: number, now: number): DropReason | undefined {
     const kind = !isGroup(high) ? 2 : high === 0xffff && low === -1 ? 0 : 1;
-    const share = this.#shares[kind]!;
-    const paid = Math.max(this.#paid[kind]!, now) + share;
-    if (share !== 0 && paid - now > BURST_MS) {
-      this.#refused[kind]!++;
-      return REASONS[kind];
-    }
-    this.#paid[kind] = paid;
-    return undefined;
+    if (this.#buckets[kind]?.take(1, now) !== false) return undefined;
+    this.#refused[kind]!++;
+    return REASONS[kind];
   }
 
   /** Returns the kinds with frames above the limit since the last call. */
@@ -105,7 +98,8 @@ export class StormControl {
     const reports: StormReport[] = [];
     for (const [i, kind] of STORM_KINDS.entries()) {
       const frames = this.#refused[i]!;
-      if (frames > 0) reports.push({ kind, frames, limit: Math.round(1000 / this.#shares[i]!) });
+      const limit = Math.round(1000 / (this.#buckets[i]?.msPerUnit ?? 0));
+      if (frames > 0) reports.push({ kind, frames, limit });
       this.#refused[i] = 0;
     }
     return reports;

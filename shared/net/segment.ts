@@ -12,8 +12,10 @@
  * Source: virtio 1.2, 5.1.6.2 (the facts); RFC 9293 and RFC 3168 6.1.2 (CWR is said once); the
  * per-segment rules are those of Linux: net/ipv4/tcp_offload.c (tcp_gso_segment).
  */
+
 import { ArenaOffset } from "../bytes/arena.ts";
 import { copyBytes } from "../bytes/copy.ts";
+import { put16 } from "./big-endian.ts";
 import {
   finishChecksum,
   finishUdpChecksum,
@@ -348,9 +350,4 @@ export class Segmenter implements Cut {
 
 function get16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
-}
-
-function put16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 8;
-  bytes[at + 1] = value;
 }

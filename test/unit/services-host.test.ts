@@ -1,7 +1,9 @@
 /** The service host as a port of the switch: what it answers, what it ignores, its limits. */
+
 import { describe, expect, it } from "vitest";
 import { Neighbours } from "../../device/services/neighbour.ts";
-import { Limit, Rate, ServiceRates } from "../../device/services/rates.ts";
+import { Limit, ServiceRates } from "../../device/services/rates.ts";
+import { TokenBucket } from "../../shared/token-bucket.ts";
 import { buildPacket } from "../support/packets.ts";
 import {
   HOST_IP6 as IP6,
@@ -313,12 +315,13 @@ describe("limits", () => {
   });
 
   it("a rate counts by time; more than 2048 ports share one limit", () => {
-    const rate = new Rate(100);
-    const taken = (now: number) => Array.from({ length: 20 }, () => rate.take(now)).filter(Boolean);
+    const rate = new TokenBucket(10, 100);
+    const taken = (now: number) =>
+      Array.from({ length: 20 }, () => rate.take(1, now)).filter(Boolean);
     expect(taken(0)).toHaveLength(10);
     expect(taken(50)).toHaveLength(5);
-    expect(rate.isIdle(50)).toBe(false);
-    expect(rate.isIdle(200)).toBe(true);
+    expect(rate.isFull(50)).toBe(false);
+    expect(rate.isFull(200)).toBe(true);
     const rates = new ServiceRates(1_000_000);
     const few = new ServiceRates(40);
     for (let i = 0; i < 2048; i++) expect(rates.take(`p${i}`, 0)).toBe(Limit.NONE);

@@ -8,6 +8,7 @@
  *
  * Source: RFC 791, RFC 8200; RFC 2675 section 2 (jumbo payload option).
  */
+import { put16 } from "../../../shared/net/big-endian.ts";
 import {
   finishChecksum,
   finishUdpChecksum,
@@ -40,11 +41,6 @@ const JUMBO = 0xc2;
 const JUMBO_BYTES = 4;
 
 const u16 = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
-
-function put16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 8;
-  bytes[at + 1] = value & 0xff;
-}
 
 /** True when the frame's IP header states no length, though more bytes follow. */
 export function isUnstated(bytes: Uint8Array, length: number): boolean {
